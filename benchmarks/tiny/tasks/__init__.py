@@ -1,0 +1,12 @@
+"""The synthetic tasks, one small family a file.
+
+words.py     copy, reverse, spell
+records.py   json, csv, html
+tools.py     tool
+code.py      code
+fim.py       fim
+letters.py   letter
+sql.py       sql
+lexicon.py   the words and fields all of them draw from
+registry.py  ``TASKS``: name -> function
+"""

@@ -1,0 +1,1 @@
+"""Tiny random checkpoints under the released tensor names and config fields."""

@@ -1,0 +1,146 @@
+"""Holds the repository to its house style: small files, a vLLM-free core, nothing of one machine.
+
+The rules themselves stand in docs/structure.md. Only files that git tracks, or would track, count.
+"""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "vllm_diffusion"
+
+MAX_LINES = 400
+MAX_MEDIAN_LINES = 120
+VAGUE_NAMES = {"util.py", "utils.py", "helpers.py", "misc.py"}
+
+# Top-level modules and packages of vllm_diffusion that may import vllm; all others run without it.
+VLLM_CONTACT = {"plugin", "compat", "engine", "models", "attention", "server", "cli", "doctor"}
+CORE = {"denoise", "kernels", "family", "params", "canvas", "envs"}
+
+
+def _repository_files() -> list[Path]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    paths = (ROOT / name for name in listing.stdout.split("\0") if name)
+    return sorted(path for path in paths if path.is_file())
+
+
+def _modules() -> list[Path]:
+    return [path for path in _repository_files() if path.is_relative_to(PACKAGE) and _is_py(path)]
+
+
+def _is_py(path: Path) -> bool:
+    return path.suffix == ".py"
+
+
+def _num_lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _part(module: Path) -> str:
+    """The top-level name inside the package that a module belongs to: `denoise`, `canvas`, ..."""
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Absolute module names imported anywhere in a file, functions and `import_module` included."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                names.update(alias.name for alias in node.names)
+            case ast.ImportFrom(module=str(name), level=0):
+                names.add(name)
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__")
+                | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                names.add(name)
+    return names
+
+
+def test_source_files_are_short() -> None:
+    sources = [p for p in _repository_files() if p.suffix in {".py", ".cpp", ".h"}]
+    too_long = {_name(p): n for p in sources if (n := _num_lines(p)) > MAX_LINES}
+    assert not too_long
+
+
+def test_median_module_is_short() -> None:
+    assert statistics.median(_num_lines(path) for path in _modules()) < MAX_MEDIAN_LINES
+
+
+def test_files_are_named_for_what_they_hold() -> None:
+    assert not [_name(path) for path in _repository_files() if path.name in VAGUE_NAMES]
+
+
+def test_modules_say_what_they_are_for() -> None:
+    trees = {_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in _modules()}
+    assert not [name for name, tree in trees.items() if not ast.get_docstring(tree)]
+
+
+def test_only_the_contact_surface_names_vllm() -> None:
+    offenders = {}
+    for module in _modules():
+        if _part(module) in VLLM_CONTACT:
+            continue
+        imports = _imports(ast.parse(module.read_text(encoding="utf-8")))
+        if names := sorted(name for name in imports if name.split(".")[0] == "vllm"):
+            offenders[_name(module)] = names
+    assert not offenders
+
+
+def test_core_loads_without_vllm() -> None:
+    """What the core imports must not pull vLLM in through another module of the package."""
+    core = [path for path in _modules() if _part(path) in CORE]
+    dotted = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in core
+    ]
+    program = (
+        "import importlib, sys\n"
+        "sys.modules['vllm'] = None  # any import of it now raises\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *dotted], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def _machine_path_pattern() -> re.Pattern[str]:
+    """Paths that are true on one machine alone: this checkout, this home, anybody's home."""
+    shared_by_all = {Path("/"), Path("/tmp"), Path("/home"), Path("/opt"), Path("/usr/src")}
+    here = {ROOT, ROOT.parent, Path.home()} - shared_by_all
+    literal = [re.escape(f"{path}/") for path in sorted(here)]
+    anybody = [r"/(?:home|Users)/[A-Za-z_][\w.-]*/"]
+    return re.compile(r"(?<![\w.~$})/-])(?:" + "|".join([*literal, *anybody]) + ")")
+
+
+def test_no_paths_of_one_machine() -> None:
+    pattern = _machine_path_pattern()
+    found = {}
+    for path in _repository_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # binary
+        if match := pattern.search(text):
+            found[_name(path)] = match.group()
+    assert not found

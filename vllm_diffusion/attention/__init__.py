@@ -1,0 +1,5 @@
+"""Block-wise attention on vLLM's paged KV cache.
+
+``virtual`` (virtual sequences: the block-causal mask on any paged attention
+kernel), ``dense`` (the same mask as a matrix, for tests).
+"""

@@ -1,0 +1,110 @@
+"""Patches on vLLM, for what no registry or hook offers.
+
+One function each. Every patch touches diffusion architectures of this package
+only, is applied once a process, and checks its target: when vLLM has moved,
+``RuntimeError`` names the target and the version instead of a silent change.
+``ACTIVE`` lists what has been applied, for ``vllm-diffusion doctor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vllm_diffusion.family import FAMILIES
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig, VllmConfig
+    from vllm.sampling_params import SamplingParams
+
+ACTIVE: dict[str, str] = {}
+"""Name of each applied patch, and the first line of why."""
+
+
+def _serves(model_config: ModelConfig | None) -> bool:
+    return model_config is not None and model_config.architecture in FAMILIES
+
+
+def _take(owner: Any, name: str) -> Any:
+    """The attribute to be wrapped, or a clear failure."""
+    target = vars(owner).get(name)
+    if target is None:
+        import vllm
+
+        raise RuntimeError(
+            f"vllm_diffusion.compat: {owner.__name__}.{name} is not in vLLM {vllm.__version__}. "
+            "Install a supported vLLM (0.32 or 0.33) or update vllm_diffusion."
+        )
+    return target
+
+
+def _once(patch: Callable[[], None]) -> Callable[[], None]:
+    def apply() -> None:
+        if patch.__name__ not in ACTIVE:
+            patch()
+            ACTIVE[patch.__name__] = (patch.__doc__ or "").strip().splitlines()[0]
+
+    apply.__name__ = patch.__name__
+    return apply
+
+
+@_once
+def runner_without_triton() -> None:
+    """Model Runner V2 for diffusion models where vLLM has no Triton (CPU).
+
+    Without it: "Model Runner V2 requires Triton" at start-up, although this
+    package brings the runner's kernels. Acts in every process, since the
+    scheduler and the worker must agree on the runner. Only where ``HAS_TRITON``
+    is False. Remove when vLLM chooses V2 on CPUs without Triton.
+    """
+    from vllm.config import VllmConfig
+    from vllm.config import vllm as config_module
+
+    if config_module.HAS_TRITON:
+        return
+    choose = _take(VllmConfig, "use_v2_model_runner").fget
+    validate = _take(VllmConfig, "_validate_v2_model_runner")
+
+    def use_v2_model_runner(self: VllmConfig) -> bool:
+        return True if _serves(self.model_config) else choose(self)
+
+    def _validate_v2_model_runner(self: VllmConfig) -> None:
+        if not _serves(self.model_config):
+            validate(self)
+        elif unsupported := self._get_v2_model_runner_unsupported_features():
+            raise ValueError(f"Model Runner V2 does not support: {', '.join(unsupported)}")
+
+    VllmConfig.use_v2_model_runner = property(use_v2_model_runner)  # type: ignore[assignment]
+    VllmConfig._validate_v2_model_runner = _validate_v2_model_runner  # type: ignore[method-assign]
+
+
+@_once
+def request_validation() -> None:
+    """This package's own check of sampling parameters for its models.
+
+    Without it vLLM refuses every request for a diffusion model whose
+    temperature is not 1 or that has a seed. Acts in the front end, the only
+    place that calls it. Remove when vLLM asks the model what it honours.
+    """
+    from vllm.sampling_params import SamplingParams
+
+    original = _take(SamplingParams, "_validate_diffusion")
+
+    def _validate_diffusion(self: SamplingParams, model_config: ModelConfig) -> None:
+        if not _serves(model_config):
+            original(self, model_config)
+            return
+        from vllm_diffusion.server.validation import validate
+
+        validate(self, model_config)
+
+    SamplingParams._validate_diffusion = _validate_diffusion  # type: ignore[method-assign]
+
+
+PATCHES: tuple[Callable[[], None], ...] = (runner_without_triton, request_validation)
+
+
+def apply() -> None:
+    """Apply every patch; safe to call again."""
+    for patch in PATCHES:
+        patch()

@@ -1,0 +1,6 @@
+"""The denoising step: logits in, canvases out. Start with ``step.py``.
+
+``step`` (one step for a batch), ``sample`` (candidate tokens and how sure the
+model is of them), ``random`` (counter-based draws), ``policies`` (which
+positions are accepted). Torch alone; batched over requests; no host sync.
+"""

@@ -1,0 +1,109 @@
+"""The model's answer at each canvas position: a candidate token, and how sure.
+
+Confidence, margin and entropy are those of the model's own distribution: not
+scaled by the temperature, not cut by top-k or top-p. A temperature changes
+which token is the candidate, not how sure the model is said to be of it.
+
+Shape suffixes: N logits rows, V vocabulary, B requests, L canvas length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vllm_diffusion.denoise.random import gumbel
+from vllm_diffusion.kernels.dispatch import row_stats
+from vllm_diffusion.kernels.reference import RowStats
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """One candidate a canvas position."""
+
+    token_BL: Tensor
+    """int64."""
+    prob_BL: Tensor
+    """float32. Probability of the candidate."""
+    second_BL: Tensor
+    """float32. Probability of the runner-up to the most probable token."""
+    entropy_BL: Tensor
+    """float32. Nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The rows of a step whose candidate is drawn instead of the most probable one."""
+
+    row_N: Tensor
+    """int64. Rows of the step's logits."""
+    temperature_N: Tensor
+    """float32, above 0."""
+    top_k_N: Tensor
+    """int64; V for all."""
+    top_p_N: Tensor
+    """float32 in (0, 1]."""
+    seed_N: Tensor
+    """int64."""
+    position_N: Tensor
+    """int64. Absolute position of the token."""
+    step_N: Tensor
+    """int64. Denoising step of its block."""
+
+
+def keep_top(logits_NV: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
+    """Set what top-k and then top-p leave out to -inf; ties at the border stay in.
+
+    Args:
+        logits_NV: float32 (N, V), already divided by the temperature.
+        top_k_N: int64 (N,), how many of the most probable tokens stay.
+        top_p_N: float32 (N,), the mass that the smallest kept set must reach.
+    """
+    sorted_NV = logits_NV.sort(dim=-1, descending=True).values
+    rank_V = torch.arange(logits_NV.shape[1], device=logits_NV.device)
+    in_k_NV = rank_V < top_k_N[:, None]
+    prob_NV = sorted_NV.masked_fill(~in_k_NV, -torch.inf).softmax(dim=-1)
+    before_NV = prob_NV.cumsum(dim=-1) - prob_NV
+    kept_NV = in_k_NV & (before_NV < top_p_N[:, None])
+    lowest_N1 = sorted_NV.masked_fill(~kept_NV, torch.inf).amin(dim=-1, keepdim=True)
+    return logits_NV.masked_fill(logits_NV < lowest_N1, -torch.inf)
+
+
+def draw(logits_NV: Tensor, stats: RowStats, draws: Draws, mask_id: int) -> RowStats:
+    """Replace the candidates of ``draws.row_N`` by draws (Gumbel-max)."""
+    rows_NV = logits_NV[draws.row_N].float()
+    rows_NV[:, mask_id] = -torch.inf
+    scaled_NV = keep_top(rows_NV / draws.temperature_N[:, None], draws.top_k_N, draws.top_p_N)
+    noise_NV = gumbel(draws.seed_N, draws.position_N, draws.step_N, rows_NV.shape[1])
+    token_N = (scaled_NV + noise_NV).argmax(dim=-1)
+    log_prob_N = rows_NV.gather(1, token_N[:, None])[:, 0] - stats.lse_N[draws.row_N]
+    return stats._replace(
+        argmax_N=stats.argmax_N.index_copy(0, draws.row_N, token_N),
+        prob_N=stats.prob_N.index_copy(0, draws.row_N, log_prob_N.exp()),
+    )
+
+
+def candidates(
+    logits_NV: Tensor, row_BL: Tensor, mask_id: int, draws: Draws | None = None
+) -> Candidates:
+    """Read the candidates of every canvas position off the step's logits.
+
+    Args:
+        logits_NV: (N, V), bf16, f16 or f32; read once and never copied, except
+            the rows that are drawn.
+        row_BL: int64 (B, L), the logits row of each canvas position; positions
+            that do not exist may point at any row.
+        mask_id: the mask token, which is never a candidate.
+        draws: rows whose requests have a temperature; None when all are greedy.
+    """
+    stats = row_stats(logits_NV, exclude_id=mask_id)
+    if draws is not None:
+        stats = draw(logits_NV, stats, draws, mask_id)
+    return Candidates(
+        token_BL=stats.argmax_N[row_BL],
+        prob_BL=stats.prob_N[row_BL],
+        second_BL=stats.second_N[row_BL],
+        entropy_BL=stats.entropy_N[row_BL],
+    )

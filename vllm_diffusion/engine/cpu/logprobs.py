@@ -1,0 +1,107 @@
+"""Log probabilities, ranks, and the token ids they are reported for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vllm_diffusion.engine.cpu.ragged import copy_segments, steps
+
+
+def topk_log_softmax(
+    output_ptr: Tensor,
+    logits_ptr: Tensor,
+    logits_stride: int,
+    topk_ids_ptr: Tensor,
+    topk_ids_stride: int,
+    topk: int,
+    vocab_size: int,
+    BLOCK_SIZE: int,
+    TOPK_BLOCK_SIZE: int,
+    **_: Any,
+) -> None:
+    """Replace ``logprob._topk_log_softmax_kernel``: float32 log-softmax at the given ids only."""
+    logits = logits_ptr.float()
+    torch.gather(logits, 1, topk_ids_ptr, out=output_ptr)
+    output_ptr.sub_(torch.logsumexp(logits, dim=1, keepdim=True))
+
+
+def ranks(
+    output_ptr: Tensor,
+    logits_ptr: Tensor,
+    logits_stride: int,
+    token_ids_ptr: Tensor,
+    vocab_size: int,
+    BLOCK_SIZE: int,
+    **_: Any,
+) -> None:
+    """Replace ``logprob._ranks_kernel``: how many tokens score at least what the given one does."""
+    own = logits_ptr.gather(1, token_ids_ptr.long().unsqueeze(1))
+    torch.sum(logits_ptr >= own, dim=1, out=output_ptr)
+
+
+def fill_logprob_token_ids(
+    out_token_ids_ptr: Tensor,
+    out_token_ids_stride: int,
+    out_valid_mask_ptr: Tensor,
+    out_valid_mask_stride: int,
+    sampled_token_ids_ptr: Tensor,
+    topk_indices_ptr: Tensor,
+    topk_indices_stride: int,
+    expanded_idx_mapping_ptr: Tensor,
+    num_per_req_token_ids_ptr: Tensor,
+    per_req_token_ids_ptr: Tensor,
+    per_req_token_ids_stride: int,
+    NUM_TOPK: int,
+    PADDED_COLS: int,
+    **_: Any,
+) -> None:
+    """Replace ``logprob._fill_logprob_token_ids_kernel``: the sampled token, then either the ids
+    the request asked for or the top-k; `out_valid_mask_ptr` says which columns count."""
+    out = out_token_ids_ptr.numpy()
+    is_valid = out_valid_mask_ptr.numpy()
+    req = expanded_idx_mapping_ptr.numpy()
+    num_rows = len(req)
+    out[:num_rows, 0] = sampled_token_ids_ptr.numpy()[:num_rows]
+    is_valid[:num_rows, 0] = True
+    num_custom = num_per_req_token_ids_ptr.numpy()[req]
+    has_custom = (num_custom > 0)[:, None]
+    num_cols = out.shape[1] - 1
+    columns = steps(num_cols)
+
+    custom_cols = min(num_cols, per_req_token_ids_ptr.shape[1])
+    is_custom = columns[:custom_cols] < num_custom[:, None]
+    custom = per_req_token_ids_ptr.numpy()[:, :custom_cols][req]
+    np.copyto(out[:num_rows, 1 : 1 + custom_cols], custom, where=is_custom)
+    is_valid[:num_rows, 1 : 1 + custom_cols] |= is_custom
+    if NUM_TOPK:
+        topk = topk_indices_ptr.numpy()[:num_rows, :NUM_TOPK]
+        np.copyto(out[:num_rows, 1 : 1 + NUM_TOPK], topk, where=~has_custom)
+        is_valid[:num_rows, 1 : 1 + NUM_TOPK] |= ~has_custom
+
+
+def prompt_logprobs_token_ids(
+    prompt_logprobs_token_ids_ptr: Tensor,
+    query_start_loc_ptr: Tensor,
+    idx_mapping_ptr: Tensor,
+    num_computed_tokens_ptr: Tensor,
+    all_token_ids_ptr: Tensor,
+    all_token_ids_stride: int,
+    BLOCK_SIZE: int,
+    **_: Any,
+) -> None:
+    """Replace ``prompt_logprob._prompt_logprobs_token_ids_kernel``: for every row of the batch, the
+    token that follows it."""
+    req = idx_mapping_ptr.numpy()
+    num_reqs = len(req)
+    cu_query = query_start_loc_ptr.numpy()
+    starts = cu_query[:num_reqs]
+    lens = cu_query[1 : num_reqs + 1] - starts
+    all_token_ids = all_token_ids_ptr.view(-1).numpy()
+    sources = req * all_token_ids_stride + num_computed_tokens_ptr.numpy()[req] + 1
+    # The last row of a request filling its whole row of the table is followed by nothing.
+    lens = np.minimum(lens, len(all_token_ids) - sources)
+    copy_segments(prompt_logprobs_token_ids_ptr.numpy(), starts, all_token_ids, sources, lens)

@@ -1,0 +1,112 @@
+"""Bookkeeping after a step: what was sampled, what was rejected, how far each request has come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vllm_diffusion.engine.cpu.ragged import copy_segments
+
+
+def get_num_sampled_and_rejected(
+    num_sampled_ptr: Tensor,
+    num_rejected_ptr: Tensor,
+    seq_lens_ptr: Tensor,
+    cu_num_logits_ptr: Tensor,
+    idx_mapping_ptr: Tensor,
+    prefill_len_ptr: Tensor,
+    **_: Any,
+) -> None:
+    """Replace ``input_batch._get_num_sampled_and_rejected_kernel``: a request in the middle of its
+    prefill neither samples nor rejects."""
+    req = idx_mapping_ptr.numpy()
+    num_reqs = len(req)
+    samples = seq_lens_ptr.numpy()[:num_reqs] >= prefill_len_ptr.numpy()[req]
+    num_sampled = num_sampled_ptr.numpy()[:num_reqs]
+    num_sampled *= samples
+    cu_logits = cu_num_logits_ptr.numpy()
+    rejected = cu_logits[1 : num_reqs + 1] - cu_logits[:num_reqs]
+    rejected -= num_sampled
+    np.multiply(rejected, samples, out=num_rejected_ptr.numpy()[:num_reqs])
+
+
+def post_update(
+    idx_mapping_ptr: Tensor,
+    num_computed_tokens_ptr: Tensor,
+    last_sampled_tokens_ptr: Tensor,
+    output_bin_counts_ptr: Tensor | None,
+    output_bin_counts_stride: int,
+    sampled_tokens_ptr: Tensor,
+    sampled_tokens_stride: int,
+    num_sampled_ptr: Tensor,
+    num_rejected_ptr: Tensor,
+    query_start_loc_ptr: Tensor | None,
+    all_token_ids_ptr: Tensor,
+    all_token_ids_stride: int,
+    total_len_ptr: Tensor,
+    **_: Any,
+) -> None:
+    """Replace ``input_batch._post_update_kernel``: append what was sampled, advance what is computed.
+
+    A negative request index means skip. Tokens that would leave the request's row (past the model's
+    length) are dropped; Triton writes them into the neighbour's row.
+    """
+    req = idx_mapping_ptr.numpy()
+    num_reqs = len(req)
+    num_sampled = num_sampled_ptr.numpy()[:num_reqs]
+    num_rejected = num_rejected_ptr.numpy()[:num_reqs]
+    if query_start_loc_ptr is None:
+        delta = -num_rejected
+    else:
+        cu_query = query_start_loc_ptr.numpy()
+        delta = cu_query[1 : num_reqs + 1] - cu_query[:num_reqs]
+        delta -= num_rejected
+    emits = num_sampled > 0
+    is_skipped = req < 0
+    if np.count_nonzero(is_skipped):
+        emits &= ~is_skipped
+        num_computed_tokens_ptr.numpy()[req[~is_skipped]] += delta[~is_skipped]
+    else:
+        num_computed_tokens_ptr.numpy()[req] += delta
+
+    batch_rows = emits.nonzero()[0]
+    if len(batch_rows) == 0:
+        return
+    req = req[batch_rows]
+    lens = num_sampled[batch_rows]
+    sampled = sampled_tokens_ptr.numpy()
+    total_len = total_len_ptr.numpy()
+    start = total_len[req]
+    total_len[req] = start + lens
+    last_sampled_tokens_ptr.numpy().reshape(-1)[req] = sampled[batch_rows, lens - 1]
+
+    room = all_token_ids_stride - start
+    kept = np.minimum(lens, room)
+    np.maximum(kept, 0, out=kept)
+    copy_segments(
+        all_token_ids_ptr.view(-1).numpy(),
+        req * all_token_ids_stride + start,
+        sampled.reshape(-1),
+        batch_rows * sampled.shape[1],
+        kept,
+    )
+    if output_bin_counts_ptr is not None:
+        counts = output_bin_counts_ptr.numpy()
+        is_sampled = np.arange(sampled.shape[1]) < lens[:, None]
+        tokens = sampled[batch_rows][is_sampled]
+        np.add.at(counts, (req.repeat(lens), tokens), 1)
+
+
+def post_update_num_computed_tokens(
+    idx_mapping_ptr: Tensor,
+    num_computed_tokens_ptr: Tensor,
+    query_start_loc_ptr: Tensor,
+    **_: Any,
+) -> None:
+    """Replace ``input_batch._post_update_num_computed_tokens_kernel``: the whole query counts as
+    computed."""
+    req = idx_mapping_ptr.numpy()
+    cu_query = query_start_loc_ptr.numpy()[: len(req) + 1]
+    num_computed_tokens_ptr.numpy()[req] += cu_query[1:] - cu_query[:-1]

@@ -1,0 +1,162 @@
+"""Block-wise scheduling: canvas widths, block borders and the free commit.
+
+A request's tokens are in blocks of B, aligned to its first token. With N known
+tokens (prompt and emitted), A = N // B * B is where its canvas starts; the
+N - A known tokens behind A are pinned in it. A request that is scheduled whole
+gets everything from its first uncomputed token to A + B in one query:
+
+* complete prompt blocks that are not in the cache, then the canvas: the prompt
+  and its first denoising step share a forward;
+* just the canvas, while it is being denoised;
+* the block that has just been finished, then the next canvas: the forward that
+  makes the finished block's K and V final costs nothing extra.
+
+Where the token budget is too small for that, a query is as many complete
+blocks as fit, and the canvas waits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutputs
+from vllm.v1.metrics.stats import SchedulerStats
+from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
+from vllm.v1.request import Request
+from vllm.v1.spec_decode.metrics import SpecDecodingStats
+
+from vllm_diffusion.engine.ledger import Ledger
+from vllm_diffusion.models.serving import plan_of
+
+PLACEHOLDER = -1
+"""Canvas tokens live in the worker; the scheduler only counts them."""
+
+
+class BlockDiffusionScheduler(Scheduler):
+    """vLLM's scheduler, with queries that start and end at block borders."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.plan = plan_of(self.vllm_config.model_config)
+        served = self.plan.canvas_length
+        if self.block_size % served:
+            raise ValueError(
+                f"a KV page of {self.block_size} tokens does not hold whole diffusion blocks "
+                f"of {served}; set --block-size to a multiple of {served}"
+            )
+        # Auto-fit may have lowered the limit since start-up.
+        self.max_model_len = self.max_model_len // served * served
+        # The base class asks this hook how much of a request to schedule.
+        self.need_mamba_block_aligned_split = True
+        self.block_length_of: dict[str, int] = {}
+        self.canvas_start_of: dict[str, int] = {}
+        self.ledger = Ledger(served)
+        self._num_scheduled = 0
+
+    def add_request(self, request: Request) -> None:
+        assert request.sampling_params is not None
+        decode = self.plan.request_params(request.sampling_params.extra_args)
+        self.block_length_of[request.request_id] = decode.block_length
+        if decode.block_length != self.plan.canvas_length:
+            # K and V depend on the block length, so pages are shared only
+            # among requests of the same one.
+            request.cache_salt = f"{request.cache_salt or ''}/block_length={decode.block_length}"
+            request.block_hashes.clear()
+            request.update_block_hashes()
+        super().add_request(request)
+        self.ledger.open(request)
+
+    def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        self.block_length_of.pop(request.request_id, None)
+        self.canvas_start_of.pop(request.request_id, None)
+        self.ledger.close(request)
+        return super()._free_request(request, *args, **kwargs)
+
+    def _canvas_width(self, request: Request) -> int:
+        """Canvas positions behind the request's known tokens."""
+        block_length = self.block_length_of[request.request_id]
+        return block_length - request.num_tokens % block_length
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        self._num_scheduled = 0
+        for request in self.running:
+            request.spec_token_ids = [PLACEHOLDER] * self._canvas_width(request)
+        return super().schedule(throttle_prefills)
+
+    def _mamba_block_aligned_split(
+        self,
+        request: Request,
+        num_new_tokens: int,
+        num_new_local_computed_tokens: int = 0,
+        num_external_computed_tokens: int = 0,
+    ) -> int:
+        """How much of ``request`` to compute in this step; 0 lets it wait.
+
+        ``num_new_tokens`` is what the base class would take: within the budget,
+        and without a canvas when the request has just left the waiting queue.
+        """
+        block_length = self.block_length_of[request.request_id]
+        start = (
+            request.num_computed_tokens
+            + num_new_local_computed_tokens
+            + num_external_computed_tokens
+        )
+        canvas_start = request.num_tokens // block_length * block_length
+        whole = canvas_start + block_length - start
+        if request in self.running:
+            is_whole = num_new_tokens == whole
+        else:
+            # What this step has given out so far, at most: some of it may have
+            # been taken back by a preemption.
+            left = self.max_num_scheduled_tokens - self._num_scheduled
+            is_whole = start + num_new_tokens == request.num_tokens and whole <= left
+        if is_whole:
+            num_tokens = whole
+        else:
+            blocks = min(num_new_tokens, canvas_start - start) // block_length
+            num_tokens = blocks * block_length
+        self._num_scheduled += num_tokens
+        return num_tokens
+
+    def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
+        drafts = scheduler_output.scheduled_spec_decode_tokens
+        for request_id, num_tokens in scheduler_output.num_scheduled_tokens.items():
+            request = self.requests[request_id]
+            end = request.num_computed_tokens + num_tokens
+            if end > request.num_tokens:
+                # Also for requests from the waiting queue, to which the base
+                # class gives no canvas.
+                drafts[request_id] = [PLACEHOLDER] * (end - request.num_tokens)
+                self.canvas_start_of[request_id] = end - self.block_length_of[request_id]
+            else:
+                self.ledger.prefilled(request)
+        super()._update_after_schedule(scheduler_output)
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        emitted = model_runner_output.sampled_token_ids
+        for request_id in scheduler_output.scheduled_spec_decode_tokens:
+            if (request := self.requests.get(request_id)) is not None:
+                row = model_runner_output.req_id_to_index[request_id]
+                self.ledger.denoised(request, num_emitted=len(emitted[row]))
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        for request_id in scheduler_output.scheduled_spec_decode_tokens:
+            request = self.requests.get(request_id)
+            # The base class rolls back by what was not emitted; K and V are
+            # final up to the start of the canvas, emitted or not.
+            if request is not None and request.num_computed_tokens > 0:
+                request.num_computed_tokens = self.canvas_start_of[request_id]
+        return outputs
+
+    def make_stats(
+        self, spec_decoding_stats: SpecDecodingStats | None = None, *args: Any, **kwargs: Any
+    ) -> SchedulerStats | None:
+        if self.log_stats:
+            spec_decoding_stats = self.ledger.attach(spec_decoding_stats)
+        return super().make_stats(spec_decoding_stats, *args, **kwargs)
+
+    def update_draft_token_ids(self, draft_token_ids: DraftTokenIds) -> None:
+        """Nothing to do: a canvas's width follows from the request."""

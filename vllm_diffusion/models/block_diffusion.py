@@ -1,0 +1,41 @@
+"""What turns one of vLLM's decoder classes into a block-diffusion model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vllm.config import VllmConfig
+from vllm.platforms import current_platform
+
+
+class BlockDiffusionModel(nn.Module):
+    """Mixed in before a decoder class; the network itself is not touched.
+
+    Non-causality is not here: it comes with the attention metadata.
+    """
+
+    @staticmethod
+    def get_model_state_cls() -> type[Any]:
+        """Called by Model Runner V2 in the worker, once the weights are loaded."""
+        from vllm_diffusion.engine.model_state import BlockDiffusionState
+
+        return BlockDiffusionState
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        if current_platform.is_cpu():
+            from vllm_diffusion.engine import cpu
+
+            cpu.register()
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+
+    def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
+        """Logits of the canvas rows; a step of prompt chunks alone has none."""
+        if hidden_states.shape[0] == 0:
+            # vLLM's CPU all-gather divides by the number of rows.
+            return torch.empty(
+                0, self.config.vocab_size, dtype=hidden_states.dtype, device=hidden_states.device
+            )
+        logits: Tensor | None = super().compute_logits(hidden_states)  # type: ignore[misc]
+        return logits

@@ -1,0 +1,153 @@
+"""What serving a block-diffusion model asks of vLLM's configuration.
+
+Runs once at start-up, before any weights are read. A limit that cannot hold is
+mended with a log line where the user did not set it, and refused with the
+remedy where the user did.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vllm.config.diffusion import DiffusionConfig
+from vllm.logger import init_logger
+from vllm.model_executor.models.config import VerifyAndUpdateConfig
+
+from vllm_diffusion.family import FAMILIES
+from vllm_diffusion.params import InvalidField
+from vllm_diffusion.plan import DecodePlan, make_plan
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig, VllmConfig
+
+logger = init_logger(__name__)
+
+SCHEDULER = "vllm_diffusion.engine.scheduler.BlockDiffusionScheduler"
+OPTIONS_KEY = "diffusion"
+
+
+def plan_of(model_config: ModelConfig) -> DecodePlan:
+    """The decode plan that start-up resolved; it travels with the model's config."""
+    plan: DecodePlan = model_config.diffusion_plan  # type: ignore[attr-defined]
+    return plan
+
+
+def _resolve_plan(vllm_config: VllmConfig) -> DecodePlan:
+    model_config = vllm_config.model_config
+    hf_config = model_config.hf_config
+    additional = vllm_config.additional_config
+    options = additional.get(OPTIONS_KEY, {}) if isinstance(additional, dict) else {}
+    if not isinstance(options, dict):
+        raise InvalidField("additional_config.diffusion", options, "it must be an object")
+    diffusion = vllm_config.diffusion_config
+    return make_plan(
+        FAMILIES[model_config.architecture],
+        mask_id=getattr(hf_config, "mask_token_id", None),
+        block_length=getattr(hf_config, "block_size", None),
+        vocab_size=model_config.get_vocab_size(),
+        generation=model_config.try_get_generation_config(),
+        options=options,
+        canvas_length=diffusion.canvas_length if diffusion else None,
+        max_denoising_steps=diffusion.max_denoising_steps if diffusion else None,
+    )
+
+
+def _align_kv_pages(vllm_config: VllmConfig, block_length: int) -> None:
+    """Make a KV page hold whole blocks.
+
+    The K and V of a token depend on its whole block. A page that ended inside
+    a block would be shared under a hash that covers less than its content
+    depends on.
+    """
+    cache = vllm_config.cache_config
+    page = cache.block_size
+    if page is None:
+        page = 128 if vllm_config.device_config.device_type == "cpu" else 16
+    if page % block_length == 0:
+        return
+    if cache.user_specified_block_size:
+        raise ValueError(
+            f"--block-size {page} must be a multiple of the diffusion block length "
+            f"{block_length}; take {math.lcm(page, block_length)} or leave the flag out"
+        )
+    cache.block_size = math.lcm(page, block_length)
+    cache.user_specified_block_size = True
+    logger.info(
+        "KV pages hold %d tokens, so that each holds whole diffusion blocks of %d.",
+        cache.block_size,
+        block_length,
+    )
+
+
+def _align_lengths(vllm_config: VllmConfig, block_length: int) -> None:
+    """Keep canvases inside ``max_model_len`` and two blocks inside a step."""
+    model_config = vllm_config.model_config
+    whole = model_config.max_model_len // block_length * block_length
+    if whole == 0:
+        raise ValueError(
+            f"--max-model-len {model_config.max_model_len} is shorter than one diffusion "
+            f"block of {block_length}"
+        )
+    if whole != model_config.max_model_len:
+        logger.warning(
+            "max_model_len is %d instead of %d: the last diffusion block (of %d) has to fit.",
+            whole,
+            model_config.max_model_len,
+            block_length,
+        )
+        model_config.max_model_len = whole
+    budget = vllm_config.scheduler_config.max_num_batched_tokens
+    if budget < 2 * block_length:
+        raise ValueError(
+            f"--max-num-batched-tokens {budget} is too small: a finished block and the next "
+            f"canvas are computed together, so at least {2 * block_length} is needed"
+        )
+
+
+def _refuse_unsupported(vllm_config: VllmConfig) -> None:
+    parallel = vllm_config.parallel_config
+    if parallel.pipeline_parallel_size > 1:
+        raise ValueError(
+            "--pipeline-parallel-size must be 1 for diffusion models; use tensor parallelism"
+        )
+    if vllm_config.speculative_config is not None:
+        raise ValueError("--speculative-config does not apply to diffusion models; leave it out")
+    if vllm_config.model_config.logits_processors:
+        raise ValueError(
+            "--logits-processors expect one token at a time and cannot be applied to a canvas; "
+            "leave them out"
+        )
+    scheduler_cls = vllm_config.scheduler_config.scheduler_cls
+    if scheduler_cls not in (None, SCHEDULER):
+        raise ValueError(
+            f"--scheduler-cls {scheduler_cls} cannot schedule diffusion blocks; leave it out"
+        )
+
+
+class BlockDiffusionServing(VerifyAndUpdateConfig):
+    """vLLM's per-architecture config hook for block-causal diffusion models."""
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: VllmConfig) -> None:
+        plan = _resolve_plan(vllm_config)
+        vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
+        _refuse_unsupported(vllm_config)
+        _align_kv_pages(vllm_config, plan.canvas_length)
+        _align_lengths(vllm_config, plan.canvas_length)
+        vllm_config.diffusion_config = DiffusionConfig(
+            canvas_length=plan.canvas_length, max_denoising_steps=plan.defaults.max_steps
+        )
+        scheduler = vllm_config.scheduler_config
+        scheduler.scheduler_cls = SCHEDULER
+        # A fused query is one block or two, which depends on whether the step
+        # in flight converges: the next step can only be planned after it.
+        scheduler.async_scheduling = False
+        logger.info(
+            "%s: blocks of %d, policy %s, threshold %g, at most %d steps a block.",
+            plan.record.title,
+            plan.canvas_length,
+            plan.defaults.policy,
+            plan.defaults.threshold,
+            plan.defaults.max_steps,
+        )

@@ -1,0 +1,121 @@
+"""How a loaded checkpoint is decoded: the family's record, met with its config.
+
+Who decides what, the first that says something wins: the request, the server
+(``--additional-config``, ``--diffusion-config``), the checkpoint's
+``generation_config.json``, the family's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vllm_diffusion.family import FamilyRecord
+from vllm_diffusion.params import (
+    PREFIX,
+    DecodeParams,
+    InvalidField,
+    read_fields,
+    resolve,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodePlan:
+    """Everything that the scheduler and the sampler need to know."""
+
+    record: FamilyRecord
+    mask_id: int
+    canvas_length: int
+    """The served block length; the widest canvas of any request."""
+    defaults: DecodeParams
+
+    def request_params(self, extra_args: Mapping[str, Any] | None) -> DecodeParams:
+        """The decode parameters of one request.
+
+        Raises:
+            InvalidField: a ``diffusion_*`` field that is unknown or not usable.
+        """
+        if not extra_args:
+            return self.defaults
+        return resolve(
+            self.defaults,
+            read_fields(extra_args, prefix=PREFIX),
+            prefix=PREFIX,
+            is_free=self.record.block_length_is_free,
+        )
+
+
+def make_plan(
+    record: FamilyRecord,
+    *,
+    mask_id: int | None,
+    block_length: int | None,
+    vocab_size: int,
+    generation: Mapping[str, Any],
+    options: Mapping[str, Any],
+    canvas_length: int | None = None,
+    max_denoising_steps: int | None = None,
+) -> DecodePlan:
+    """Resolve the plan of a checkpoint.
+
+    Args:
+        record: the architecture's record.
+        mask_id: the checkpoint's mask token id.
+        block_length: the block length in the checkpoint's config.
+        vocab_size: rows of its embedding.
+        generation: its ``generation_config.json``.
+        options: ``diffusion`` of ``--additional-config``.
+        canvas_length: of ``--diffusion-config``.
+        max_denoising_steps: of ``--diffusion-config``.
+
+    Raises:
+        InvalidField: a server option that is unknown or out of range.
+        ValueError: a checkpoint's config that lacks what decoding needs.
+    """
+    if mask_id is None:
+        raise ValueError(
+            f"config.json of this {record.architecture} has no mask_token_id, without which "
+            "nothing can be denoised; add the id of the tokenizer's mask token"
+        )
+    if not 0 <= mask_id < vocab_size:
+        raise ValueError(f"mask_token_id={mask_id} is outside of the vocabulary of {vocab_size}")
+    server = read_fields(options, prefix="")
+    if canvas_length is not None:
+        given = server.setdefault("block_length", canvas_length)
+        if given != canvas_length:
+            raise InvalidField(
+                "block_length", given, f"--diffusion-config says canvas_length {canvas_length}"
+            )
+    if max_denoising_steps is not None:
+        given = server.setdefault("max_steps", max_denoising_steps)
+        if given != max_denoising_steps:
+            raise InvalidField(
+                "max_steps",
+                given,
+                f"--diffusion-config says max_denoising_steps {max_denoising_steps}",
+            )
+    served = server.pop("block_length", block_length)
+    if served is None:
+        raise ValueError(
+            f"config.json of this {record.architecture} has no block_size; say it with "
+            "--diffusion-config '{\"canvas_length\": N}'"
+        )
+    low, high = record.block_lengths
+    if not low <= served <= high:
+        raise InvalidField(
+            "canvas_length", served, f"{record.title} has block lengths from {low} to {high}"
+        )
+    base = DecodeParams(
+        policy=record.default_policy,
+        threshold=record.default_threshold,
+        max_steps=served,
+        block_length=served,
+    )
+    shipped = read_fields(generation, prefix=PREFIX)
+    defaults = resolve(base, shipped, prefix=PREFIX, is_free=False)
+    defaults = resolve(defaults, server, prefix="", is_free=False)
+    return DecodePlan(
+        record=record, mask_id=mask_id, canvas_length=served, defaults=defaults
+    )

@@ -1,0 +1,66 @@
+"""Sampling parameters of a request: each is honoured or refused by name.
+
+Runs in the front end before any work is spent, for HTTP (a 400) and for
+``LLM()`` (a ``ValueError``) alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm.exceptions import VLLMValidationError
+
+from vllm_diffusion.models.serving import plan_of
+from vllm_diffusion.params import InvalidField
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig
+    from vllm.sampling_params import SamplingParams
+
+# Fields that mean something only token by token and are not honoured here yet,
+# with the value that says "not asked for".
+UNSUPPORTED: dict[str, Any] = {
+    "min_p": 0.0,
+    "min_tokens": 0,
+    "repetition_penalty": 1.0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "logit_bias": None,
+    "bad_words": None,
+    "allowed_token_ids": None,
+    "logprobs": None,
+    "prompt_logprobs": None,
+    "logprob_token_ids": None,
+    "prompt_logprob_token_ids": None,
+    "thinking_token_budget": None,
+    "trace_decode_token_ids": None,
+}
+
+
+def _refuse(field: str, value: object, remedy: str) -> VLLMValidationError:
+    return VLLMValidationError(
+        f"{field}={value!r} is not supported for diffusion models: {remedy}",
+        parameter=field,
+        value=value,
+    )
+
+
+def validate(params: SamplingParams, model_config: ModelConfig) -> None:
+    """Check one request for a model of this package.
+
+    Raises:
+        VLLMValidationError: with the field, its value and the remedy.
+    """
+    for field, unset in UNSUPPORTED.items():
+        value = getattr(params, field, unset)
+        # An empty list or dict asks for nothing, like None.
+        if value != unset and not (unset is None and value in ([], {})):
+            raise _refuse(field, value, "leave it out")
+    if params.seed is not None and not -(2**63) <= params.seed < 2**63:
+        raise _refuse("seed", params.seed, "it must be a signed 64-bit integer")
+    try:
+        plan_of(model_config).request_params(params.extra_args)
+    except InvalidField as error:
+        raise VLLMValidationError(
+            str(error), parameter=error.field, value=error.value
+        ) from error
