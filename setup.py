@@ -2,7 +2,7 @@
 
 The extension is optional: without a C++17 compiler the installation goes on, and the package uses
 its torch implementations. It is a plain shared library that touches neither Python nor torch; the
-stable-ABI flag only gives it a file name without an interpreter version.
+stable-ABI flags only give it, and the wheel, a name without an interpreter version.
 """
 
 from glob import glob
@@ -10,6 +10,7 @@ from glob import glob
 from setuptools import Extension, setup
 
 setup(
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
     ext_modules=[
         Extension(
             "vllm_diffusion.kernels._cpu_ops",
@@ -22,6 +23,7 @@ setup(
             extra_compile_args=[
                 "-std=c++17",
                 "-O3",
+                "-g0",
                 "-fopenmp",
                 "-fvisibility=hidden",
                 # False alarms inside the AVX-512 header of GCC 12.
@@ -30,5 +32,5 @@ setup(
             ],
             extra_link_args=["-fopenmp"],
         )
-    ]
+    ],
 )

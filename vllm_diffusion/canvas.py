@@ -32,9 +32,7 @@ class Canvas:
         return cls(
             tokens_SL=tokens_SL,
             masked_SL=torch.ones_like(tokens_SL, dtype=torch.bool),
-            step_S=torch.zeros(
-                tokens_SL.shape[0], dtype=torch.int64, device=tokens_SL.device
-            ),
+            step_S=torch.zeros(tokens_SL.shape[0], dtype=torch.int64, device=tokens_SL.device),
             mask_id=mask_id,
         )
 

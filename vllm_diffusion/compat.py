@@ -101,7 +101,53 @@ def request_validation() -> None:
     SamplingParams._validate_diffusion = _validate_diffusion  # type: ignore[method-assign]
 
 
-PATCHES: tuple[Callable[[], None], ...] = (runner_without_triton, request_validation)
+@_once
+def prometheus_metrics() -> None:
+    """Forwards by kind, tokens per forward and steps by block on ``/metrics``.
+
+    Without it only vLLM's three ``vllm:diffusion_*`` counters are there. Acts
+    where Prometheus metrics are made, the front end; other models' metrics stay
+    as they are. A stat logger plugin would switch statistics on for every
+    model. Remove when vLLM counts forwards of diffusion models.
+    """
+    from vllm.v1.metrics.loggers import PrometheusStatLogger
+
+    from vllm_diffusion.server.prometheus import DiffusionProm
+
+    _take(PrometheusStatLogger, "_spec_decoding_cls")
+    PrometheusStatLogger._spec_decoding_cls = DiffusionProm
+
+
+@_once
+def response_metrics() -> None:
+    """Diffusion's own numbers in the ``metrics`` of a response.
+
+    Without it vLLM would report an "acceptance length" that counts a bonus
+    token, which diffusion models do not have. Acts in the front end, on records
+    of this package alone (their histogram is empty). Remove when vLLM's
+    response has metrics of diffusion models.
+    """
+    from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
+
+    original = _take(RequestSpecDecodeMetrics, "to_dict")
+
+    def to_dict(self: RequestSpecDecodeMetrics) -> dict[str, Any]:
+        if self.histogram:
+            result: dict[str, Any] = original(self)
+            return result
+        from vllm_diffusion.server.response import to_response
+
+        return to_response(self)
+
+    RequestSpecDecodeMetrics.to_dict = to_dict  # type: ignore[method-assign]
+
+
+PATCHES: tuple[Callable[[], None], ...] = (
+    runner_without_triton,
+    request_validation,
+    prometheus_metrics,
+    response_metrics,
+)
 
 
 def apply() -> None:

@@ -18,7 +18,7 @@ from vllm_diffusion.denoise.policies import POLICIES
 PREFIX = "diffusion_"
 
 
-class InvalidField(ValueError):
+class InvalidFieldError(ValueError):
     """A field that a user set is not usable; ``field`` and ``value`` say which."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
@@ -43,19 +43,19 @@ class DecodeParams:
 
 def _number(field: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InvalidField(field, value, "it must be a finite number")
+        raise InvalidFieldError(field, value, "it must be a finite number")
     return float(value)
 
 
 def _positive_int(field: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidField(field, value, "it must be an integer of at least 1")
+        raise InvalidFieldError(field, value, "it must be an integer of at least 1")
     return value
 
 
 def _policy(field: str, value: object) -> str:
     if not isinstance(value, str) or value not in POLICIES:
-        raise InvalidField(field, value, f"it must be one of {', '.join(sorted(POLICIES))}")
+        raise InvalidFieldError(field, value, f"it must be one of {', '.join(sorted(POLICIES))}")
     return value
 
 
@@ -63,7 +63,7 @@ def check_threshold(field: str, value: float, policy: str) -> None:
     """Refuse a threshold outside of its policy's range."""
     low, high = POLICIES[policy].threshold_range
     if not low <= value <= high:
-        raise InvalidField(
+        raise InvalidFieldError(
             field, value, f"the policy {policy!r} takes a threshold from {low} to {high}"
         )
 
@@ -73,9 +73,9 @@ def check_block_length(field: str, value: int, served: int, *, is_free: bool) ->
     if value == served:
         return
     if not is_free:
-        raise InvalidField(field, value, f"this model's block length is fixed at {served}")
+        raise InvalidFieldError(field, value, f"this model's block length is fixed at {served}")
     if value > served or served % value:
-        raise InvalidField(
+        raise InvalidFieldError(
             field, value, f"it must divide the served canvas, which is {served} tokens long"
         )
 
@@ -89,7 +89,7 @@ def read_fields(given: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
             for the server's options (every key must be known).
 
     Raises:
-        InvalidField: an unknown field or a value of a wrong type.
+        InvalidFieldError: an unknown field or a value of a wrong type.
     """
     parsers = {
         "policy": _policy,
@@ -104,7 +104,7 @@ def read_fields(given: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
         name = key[len(prefix) :]
         if name not in parsers:
             known = ", ".join(prefix + known for known in parsers)
-            raise InvalidField(key, value, f"this field is not known; known are {known}")
+            raise InvalidFieldError(key, value, f"this field is not known; known are {known}")
         parsed[name] = parsers[name](key, value)
     return parsed
 

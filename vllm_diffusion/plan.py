@@ -15,7 +15,7 @@ from vllm_diffusion.family import FamilyRecord
 from vllm_diffusion.params import (
     PREFIX,
     DecodeParams,
-    InvalidField,
+    InvalidFieldError,
     read_fields,
     resolve,
 )
@@ -35,7 +35,7 @@ class DecodePlan:
         """The decode parameters of one request.
 
         Raises:
-            InvalidField: a ``diffusion_*`` field that is unknown or not usable.
+            InvalidFieldError: a ``diffusion_*`` field that is unknown or not usable.
         """
         if not extra_args:
             return self.defaults
@@ -71,7 +71,7 @@ def make_plan(
         max_denoising_steps: of ``--diffusion-config``.
 
     Raises:
-        InvalidField: a server option that is unknown or out of range.
+        InvalidFieldError: a server option that is unknown or out of range.
         ValueError: a checkpoint's config that lacks what decoding needs.
     """
     if mask_id is None:
@@ -85,13 +85,13 @@ def make_plan(
     if canvas_length is not None:
         given = server.setdefault("block_length", canvas_length)
         if given != canvas_length:
-            raise InvalidField(
+            raise InvalidFieldError(
                 "block_length", given, f"--diffusion-config says canvas_length {canvas_length}"
             )
     if max_denoising_steps is not None:
         given = server.setdefault("max_steps", max_denoising_steps)
         if given != max_denoising_steps:
-            raise InvalidField(
+            raise InvalidFieldError(
                 "max_steps",
                 given,
                 f"--diffusion-config says max_denoising_steps {max_denoising_steps}",
@@ -104,7 +104,7 @@ def make_plan(
         )
     low, high = record.block_lengths
     if not low <= served <= high:
-        raise InvalidField(
+        raise InvalidFieldError(
             "canvas_length", served, f"{record.title} has block lengths from {low} to {high}"
         )
     base = DecodeParams(
@@ -116,6 +116,4 @@ def make_plan(
     shipped = read_fields(generation, prefix=PREFIX)
     defaults = resolve(base, shipped, prefix=PREFIX, is_free=False)
     defaults = resolve(defaults, server, prefix="", is_free=False)
-    return DecodePlan(
-        record=record, mask_id=mask_id, canvas_length=served, defaults=defaults
-    )
+    return DecodePlan(record=record, mask_id=mask_id, canvas_length=served, defaults=defaults)

@@ -65,6 +65,7 @@ def export(stage: str, folder: Path, threshold: float | None) -> None:
     save_tokenizer(load_tokenizer(), folder)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     files = {
         "config.json": build_config(model.shape, threshold is not None),
         "generation_config.json": build_generation_config(threshold),

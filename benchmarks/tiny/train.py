@@ -42,6 +42,20 @@ def load_model(stage: str) -> TinyModel:
     return model.eval()
 
 
+def log_validation(stage: str, objective: Objective) -> None:
+    """Evaluate the checkpoint beside a run in progress and append to its log."""
+    progress = torch.load(checkpoint_path(stage), weights_only=False)["progress"]
+    result = quick_accuracy(load_model(stage), load_tokenizer(), objective)
+    append_log(stage, progress, result)
+
+
+def append_log(stage: str, progress: dict[str, Any], values: dict[str, float]) -> None:
+    """Append a line to the log of a stage."""
+    line = {"tokens": progress["tokens"], "seconds": progress["seconds"], **values}
+    with (BUILD_DIR / f"{stage}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
 def count_rows(batch: Batch, objective: Objective) -> int:
     """Rows of the network a batch takes, padding included."""
     batch_size, length = batch.tokens_BT.shape
@@ -71,12 +85,6 @@ class Run:
         state = {"optimizer": self.optimizer.state_dict(), "progress": self.progress}
         torch.save(state, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
-
-    def log(self, **values: float) -> None:
-        """Append a line to the log of the stage."""
-        line = {"tokens": self.progress["tokens"], "seconds": self.progress["seconds"], **values}
-        with (BUILD_DIR / f"{self.stage}.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
 
     def step(self, batch: Batch, generator: torch.Generator) -> tuple[float, float]:
         """One update; returns loss and token accuracy."""
@@ -110,7 +118,8 @@ class Run:
             if self.progress["tokens"] >= self.budget:
                 break
         self.progress["pool"] += 1
-        self.log(loss=sum(losses) / len(losses), accuracy=sum(accuracies) / len(accuracies))
+        means = {"loss": sum(losses) / len(losses), "accuracy": sum(accuracies) / len(accuracies)}
+        append_log(self.stage, self.progress, means)
 
 
 def main() -> None:
@@ -136,7 +145,8 @@ def main() -> None:
         is_done = run.progress["tokens"] >= run.budget
         if args.evaluate_every and (is_done or run.progress["tokens"] >= next_evaluation):
             next_evaluation += args.evaluate_every
-            run.log(**quick_accuracy(run.model, run.tokenizer, run.objective))
+            result = quick_accuracy(run.model, run.tokenizer, run.objective)
+            append_log(run.stage, run.progress, result)
     bar.close()
 
 

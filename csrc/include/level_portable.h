@@ -11,7 +11,7 @@ namespace vd::portable {
 
 struct Vec {
   using F = float __attribute__((vector_size(16)));
-  using I = int32_t __attribute__((vector_size(16)));
+  using U = uint32_t __attribute__((vector_size(16)));
   static constexpr int kLanes = 4;
 
   static F set1(float x) { return F{x, x, x, x}; }
@@ -35,10 +35,10 @@ struct Vec {
     b = load(x + kLanes);
   }
   static void load_pair(const BFloat16* x, F& a, F& b) {
-    I words;
+    U words;
     std::memcpy(&words, x, sizeof words);
     a = (F)(words << 16);
-    b = (F)(words & static_cast<int32_t>(0xffff0000u));
+    b = (F)(words & 0xffff0000u);
   }
 
   static F add(F a, F b) { return a + b; }
@@ -47,13 +47,13 @@ struct Vec {
   static F max(F a, F b) { return a > b ? a : b; }  // b where one is NaN
   static F min(F a, F b) { return a < b ? a : b; }
 
-  static F add_exponent(F p, F shifted) { return (F)((I)p + ((I)shifted << 23)); }
-  static F zero_unless_above(F e, F d, F low) { return (F)((I)e & (d > low)); }
+  static F add_exponent(F p, F shifted) { return (F)((U)p + ((U)shifted << 23)); }
+  static F zero_unless_above(F e, F d, F low) { return (F)((U)e & (U)(d > low)); }
 
   static unsigned equal_mask(F a, F b) {
-    const I equal = a == b;
+    const U equal = (U)(a == b);
     unsigned mask = 0;
-    for (int k = 0; k < kLanes; ++k) mask |= (equal[k] & 1u) << k;
+    for (int k = 0; k < kLanes; ++k) mask |= (equal[k] & 1) << k;
     return mask;
   }
   static F replace_lanes(F a, unsigned mask, float value) {

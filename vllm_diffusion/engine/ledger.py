@@ -1,60 +1,84 @@
 """What the engine core counts: forwards by kind and denoising steps by block.
 
 vLLM carries two records from the engine core to the front end that fit as they
-are: ``RequestSpecDecodeMetrics`` of one request, whose detailed lists hold one
-entry a forward, and ``SpecDecodingStats`` of one engine step, whose lists by
+are: ``RequestSpecDecodeMetrics`` of one request, whose lists hold one entry a
+forward here, and ``SpecDecodingStats`` of one engine step, whose lists by
 position diffusion models leave unused. ``vllm_diffusion.metrics`` reads both.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
-from vllm.v1.request import Request
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 
+@dataclass(slots=True)
+class _Account:
+    """One request: canvas positions and emitted tokens, an entry a forward."""
+
+    widths: list[int] = field(default_factory=list)
+    emitted: list[int] = field(default_factory=list)
+    num_steps: int = 0
+
+
 class Ledger:
-    """Counts between two reports of the scheduler."""
+    """The accounts of all requests, and the counts between two reports."""
 
     def __init__(self, canvas_length: int) -> None:
         self.canvas_length = canvas_length
-        self.num_steps_of: dict[str, int] = {}
+        self.accounts: dict[str, _Account] = {}
         self._reset()
 
     def _reset(self) -> None:
         self.num_prefill_forwards = 0
         self.blocks_by_steps = [0] * self.canvas_length
 
-    def open(self, request: Request) -> None:
-        """Start counting for ``request``, whatever the observability flags say."""
-        if request.spec_decode_metrics is None:
-            request.spec_decode_metrics = RequestSpecDecodeMetrics.new(self.canvas_length)
-        self.num_steps_of[request.request_id] = 0
+    def open(self, request_id: str) -> None:
+        """Start counting for a request."""
+        self.accounts[request_id] = _Account()
 
-    def close(self, request: Request) -> None:
-        """Stop counting for ``request``."""
-        self.num_steps_of.pop(request.request_id, None)
+    def close(self, request_id: str) -> None:
+        """Stop counting for a request."""
+        self.accounts.pop(request_id, None)
 
-    def prefilled(self, request: Request) -> None:
-        """A forward of prompt blocks without a canvas: no canvas positions at all."""
+    def prefilled(self, request_id: str) -> None:
+        """A forward of prompt blocks without a canvas: it has no canvas positions."""
         self.num_prefill_forwards += 1
-        assert request.spec_decode_metrics is not None
-        request.spec_decode_metrics.per_step_drafted.append(0)
-        request.spec_decode_metrics.per_step_accepted.append(0)
+        account = self.accounts[request_id]
+        account.widths.append(0)
+        account.emitted.append(0)
 
-    def denoised(self, request: Request, *, num_emitted: int) -> None:
+    def denoised(self, request_id: str, *, width: int, num_emitted: int) -> None:
         """A denoising step; ``num_emitted`` is 0 unless the block has converged."""
-        steps = self.num_steps_of[request.request_id] + 1
+        account = self.accounts[request_id]
+        account.widths.append(width)
+        account.emitted.append(num_emitted)
+        account.num_steps += 1
         if num_emitted:
-            self.blocks_by_steps[min(steps, self.canvas_length) - 1] += 1
-            steps = 0
-        self.num_steps_of[request.request_id] = steps
+            self.blocks_by_steps[min(account.num_steps, self.canvas_length) - 1] += 1
+            account.num_steps = 0
 
-    def attach(self, stats: SpecDecodingStats | None) -> SpecDecodingStats | None:
-        """Put the counts since the last call into the step's stats."""
-        if stats is None and self.num_prefill_forwards == 0:
-            return None
+    def restarted(self, request_id: str) -> None:
+        """The request was preempted: its block starts over."""
+        self.accounts[request_id].num_steps = 0
+
+    def of_request(self, request_id: str) -> RequestSpecDecodeMetrics:
+        """The request's record. Its histogram stays empty, which marks it as ours."""
+        account = self.accounts[request_id]
+        return RequestSpecDecodeMetrics(
+            num_spec_tokens=self.canvas_length,
+            num_draft_tokens=sum(account.widths),
+            per_step_accepted=account.emitted,
+            per_step_drafted=account.widths,
+        )
+
+    def of_step(self, stats: SpecDecodingStats | None) -> SpecDecodingStats | None:
+        """``stats`` with the counts since the last call in its lists by position."""
         if stats is None:
+            if self.num_prefill_forwards == 0:
+                return None
             stats = SpecDecodingStats.new(self.canvas_length)
         stats.num_draft_tokens_per_pos = [self.num_prefill_forwards]
         stats.num_accepted_tokens_per_pos = self.blocks_by_steps

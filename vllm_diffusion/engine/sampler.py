@@ -95,18 +95,16 @@ class DiffusionSampler:
         batch_np = np.flatnonzero(width_np)
         slot_np = input_batch.idx_mapping_np[batch_np]
         # One copy to the device for all that the host knows about the step.
-        host_np = np.stack(
-            (batch_np, slot_np, row_start_np[batch_np], width_np[batch_np])
-        ).astype(np.int64)
+        host_np = np.stack((batch_np, slot_np, row_start_np[batch_np], width_np[batch_np])).astype(
+            np.int64
+        )
         batch_B, slot_B, row_start_B, width_B = async_tensor_h2d(host_np, device=self.device)
 
         params, canvas = self.params, self.canvas
         total_len_B = self.req_states.total_len.gpu[slot_B].long()
         block_length_B = params.block_length.gpu[slot_B].long()
         step_B = canvas.step_S[slot_B]
-        row_BL = row_start_B[:, None] + torch.minimum(
-            self.position_L, (width_B - 1)[:, None]
-        )
+        row_BL = row_start_B[:, None] + torch.minimum(self.position_L, (width_B - 1)[:, None])
         answer = candidates(
             logits_NV,
             row_BL,

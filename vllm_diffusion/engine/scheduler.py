@@ -24,7 +24,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
-from vllm.v1.request import Request
+from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.engine.ledger import Ledger
@@ -53,6 +53,7 @@ class BlockDiffusionScheduler(Scheduler):
         self.block_length_of: dict[str, int] = {}
         self.canvas_start_of: dict[str, int] = {}
         self.ledger = Ledger(served)
+        self._closed: list[str] = []
         self._num_scheduled = 0
 
     def add_request(self, request: Request) -> None:
@@ -65,14 +66,19 @@ class BlockDiffusionScheduler(Scheduler):
             request.cache_salt = f"{request.cache_salt or ''}/block_length={decode.block_length}"
             request.block_hashes.clear()
             request.update_block_hashes()
+        self.ledger.open(request.request_id)
         super().add_request(request)
-        self.ledger.open(request)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.block_length_of.pop(request.request_id, None)
         self.canvas_start_of.pop(request.request_id, None)
-        self.ledger.close(request)
-        return super()._free_request(request, *args, **kwargs)
+        freed = super()._free_request(request, *args, **kwargs)
+        self._closed.append(request.request_id)
+        return freed
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.ledger.restarted(request.request_id)
+        super()._preempt_request(request, *args, **kwargs)
 
     def _canvas_width(self, request: Request) -> int:
         """Canvas positions behind the request's known tokens."""
@@ -105,7 +111,7 @@ class BlockDiffusionScheduler(Scheduler):
         )
         canvas_start = request.num_tokens // block_length * block_length
         whole = canvas_start + block_length - start
-        if request in self.running:
+        if request.status == RequestStatus.RUNNING:
             is_whole = num_new_tokens == whole
         else:
             # What this step has given out so far, at most: some of it may have
@@ -131,31 +137,50 @@ class BlockDiffusionScheduler(Scheduler):
                 drafts[request_id] = [PLACEHOLDER] * (end - request.num_tokens)
                 self.canvas_start_of[request_id] = end - self.block_length_of[request_id]
             else:
-                self.ledger.prefilled(request)
+                self.ledger.prefilled(request_id)
         super()._update_after_schedule(scheduler_output)
 
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         emitted = model_runner_output.sampled_token_ids
-        for request_id in scheduler_output.scheduled_spec_decode_tokens:
-            if (request := self.requests.get(request_id)) is not None:
+        canvases = scheduler_output.scheduled_spec_decode_tokens
+        for request_id, canvas in canvases.items():
+            if request_id in self.requests:
                 row = model_runner_output.req_id_to_index[request_id]
-                self.ledger.denoised(request, num_emitted=len(emitted[row]))
+                self.ledger.denoised(request_id, width=len(canvas), num_emitted=len(emitted[row]))
         outputs = super().update_from_output(scheduler_output, model_runner_output)
-        for request_id in scheduler_output.scheduled_spec_decode_tokens:
+        for request_id in canvases:
             request = self.requests.get(request_id)
             # The base class rolls back by what was not emitted; K and V are
             # final up to the start of the canvas, emitted or not.
             if request is not None and request.num_computed_tokens > 0:
                 request.num_computed_tokens = self.canvas_start_of[request_id]
+        self._report_requests(outputs)
         return outputs
+
+    def _report_requests(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """Give each request's account to the front end with its last output.
+
+        A stop string is found by the front end, which aborts the request: there
+        any output may turn out to have been the last.
+        """
+        for of_client in outputs.values():
+            for output in of_client.outputs:
+                request = self.requests.get(output.request_id)
+                is_last = output.finish_reason is not None
+                params = request.sampling_params if request is not None else None
+                if is_last or (params is not None and params.stop):
+                    output.spec_decode_metrics = self.ledger.of_request(output.request_id)
+        for request_id in self._closed:
+            self.ledger.close(request_id)
+        self._closed.clear()
 
     def make_stats(
         self, spec_decoding_stats: SpecDecodingStats | None = None, *args: Any, **kwargs: Any
     ) -> SchedulerStats | None:
         if self.log_stats:
-            spec_decoding_stats = self.ledger.attach(spec_decoding_stats)
+            spec_decoding_stats = self.ledger.of_step(spec_decoding_stats)
         return super().make_stats(spec_decoding_stats, *args, **kwargs)
 
     def update_draft_token_ids(self, draft_token_ids: DraftTokenIds) -> None:

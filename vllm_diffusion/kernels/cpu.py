@@ -38,17 +38,15 @@ def load_from(folder: Path) -> Library:
     """Load ``_cpu_ops*.so`` from a folder; never raises for a missing or unusable file."""
     path = next(iter(sorted(folder.glob("_cpu_ops*.so"))), None)
     if path is None:
-        return Library(
-            None, -1, "no compiled library is installed; reinstall where a C++17 compiler is found"
-        )
+        reason = "no compiled library is installed; reinstall where a C++17 compiler is found"
+        return Library(None, -1, reason)
     try:
         handle = ctypes.CDLL(str(path))
     except OSError as error:
         return Library(None, -1, f"{path.name} does not load: {error}")
     if (version := handle.vd_abi_version()) != ABI_VERSION:
-        return Library(
-            None, -1, f"{path.name} has interface {version}, not {ABI_VERSION}; reinstall to rebuild"
-        )
+        reason = f"{path.name} has interface {version}, not {ABI_VERSION}; reinstall to rebuild"
+        return Library(None, -1, reason)
     function = handle.vd_row_stats
     function.restype = None
     function.argtypes = [

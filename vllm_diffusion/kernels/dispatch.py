@@ -24,11 +24,13 @@ def row_stats(logits_NV: Tensor, exclude_id: int = -1) -> RowStats:
         use_cpp = logits_NV.is_cpu and cpu.library().function is not None
     else:
         use_cpp = _forced == "cpp"
-    return (cpu if use_cpp else reference).row_stats(logits_NV, exclude_id)
+    if use_cpp:
+        return cpu.row_stats(logits_NV, exclude_id)
+    return reference.row_stats(logits_NV, exclude_id)
 
 
 def active_row_stats() -> str:
-    """What runs for a CPU tensor: ``"cpp-avx512"``, ``"cpp-avx2"``, ``"cpp-portable"``, ``"torch"``."""
+    """What runs for a CPU tensor: ``"torch"``, or ``"cpp-"`` and a level of ``cpu.LEVELS``."""
     library = cpu.library()
     is_cpp = library.function is not None if _forced is None else _forced == "cpp"
     return f"cpp-{cpu.LEVELS[library.best_level]}" if is_cpp else "torch"

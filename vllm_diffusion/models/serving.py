@@ -15,7 +15,7 @@ from vllm.logger import init_logger
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
 
 from vllm_diffusion.family import FAMILIES
-from vllm_diffusion.params import InvalidField
+from vllm_diffusion.params import InvalidFieldError
 from vllm_diffusion.plan import DecodePlan, make_plan
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _resolve_plan(vllm_config: VllmConfig) -> DecodePlan:
     additional = vllm_config.additional_config
     options = additional.get(OPTIONS_KEY, {}) if isinstance(additional, dict) else {}
     if not isinstance(options, dict):
-        raise InvalidField("additional_config.diffusion", options, "it must be an object")
+        raise InvalidFieldError("additional_config.diffusion", options, "it must be an object")
     diffusion = vllm_config.diffusion_config
     return make_plan(
         FAMILIES[model_config.architecture],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
-from vllm_diffusion.params import InvalidField
+from vllm_diffusion.params import InvalidFieldError
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
@@ -60,7 +60,5 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
         raise _refuse("seed", params.seed, "it must be a signed 64-bit integer")
     try:
         plan_of(model_config).request_params(params.extra_args)
-    except InvalidField as error:
-        raise VLLMValidationError(
-            str(error), parameter=error.field, value=error.value
-        ) from error
+    except InvalidFieldError as error:
+        raise VLLMValidationError(str(error), parameter=error.field, value=error.value) from error

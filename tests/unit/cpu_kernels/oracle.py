@@ -1,8 +1,8 @@
 """The real Triton kernels of vLLM, run by Triton's interpreter in a process of their own.
 
 Why a process: the interpreter is chosen by an environment variable that Triton reads when it is
-imported, and other tests of the same session import Triton without it. The kernels are taken out of
-vLLM's source files as they stand; nothing of vLLM is imported.
+imported, and other tests of the same session may import Triton without it. The kernels are taken
+out of vLLM's source files as they stand; nothing of vLLM is imported.
 """
 
 from __future__ import annotations
@@ -19,23 +19,21 @@ from typing import Any
 
 import torch
 
+# A launch argument that is a table of addresses travels as (POINTERS, tensors): an address means
+# something in one process only.
+POINTERS = "pointers"
 
-class Pointers:
-    """A table of addresses of `tensors`; addresses differ per process, so the tensors travel."""
 
-    def __init__(self, tensors: list[torch.Tensor]) -> None:
-        self.tensors = tensors
-
-    def table(self) -> torch.Tensor:
-        return torch.tensor([t.data_ptr() for t in self.tensors], dtype=torch.uint64)
-
-    def clone(self) -> Pointers:
-        return Pointers([t.clone() for t in self.tensors])
+def is_pointers(argument: Any) -> bool:
+    return isinstance(argument, tuple) and argument[0] == POINTERS
 
 
 def resolve(args: list[Any]) -> list[Any]:
-    """Return launch arguments with every `Pointers` turned into a tensor of addresses."""
-    return [a.table() if isinstance(a, Pointers) else a for a in args]
+    """Return launch arguments with addresses in place of tensors to point at."""
+    return [
+        torch.tensor([t.data_ptr() for t in a[1]], dtype=torch.uint64) if is_pointers(a) else a
+        for a in args
+    ]
 
 
 class Oracle:
@@ -49,15 +47,15 @@ class Oracle:
             stdout=subprocess.PIPE,
         )
 
-    def launch(self, kernel: str, grid: tuple[int, ...], args: list[Any], **kwargs: Any) -> list:
+    def launch(
+        self, kernel: str, grid: tuple[int, ...], args: list[Any], constexprs: dict[str, Any]
+    ) -> list[Any]:
         """Run `kernel` and return its arguments as it left them."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        pickle.dump((kernel, grid, args, kwargs), self._process.stdin)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        pickle.dump((kernel, grid, args, constexprs), self._process.stdin)
         self._process.stdin.flush()
         result = pickle.load(self._process.stdout)
-        if isinstance(result, str):
-            raise AssertionError(f"the interpreter failed on {kernel}: {result}")
+        assert not isinstance(result, str), f"the interpreter failed on {kernel}: {result}"
         return result
 
     def close(self) -> None:
@@ -66,24 +64,24 @@ class Oracle:
         self._process.wait(timeout=10)
 
 
-def load_kernels(module: str) -> types.SimpleNamespace:
+def load_kernels(module: str) -> dict[str, Any]:
     """Return the Triton functions of a vLLM module, compiled against the real Triton."""
     import triton
     import triton.language as tl
 
-    spec = find_spec("vllm")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    path = Path(spec.submodule_search_locations[0]).joinpath(*module.split(".")[1:])
+    vllm = find_spec("vllm")
+    assert vllm is not None and vllm.submodule_search_locations is not None
+    path = Path(vllm.submodule_search_locations[0]).joinpath(*module.split(".")[1:])
     path = path.with_suffix(".py")
     tree = ast.parse(path.read_text())
     tree.body = [node for node in tree.body if _is_device_code(node)]
     namespace: dict[str, Any] = {"__name__": module, "triton": triton, "tl": tl}
+    # Imports of device code: CUDA's libdevice (one function used), and one function of a sibling.
     namespace["libdevice"] = types.SimpleNamespace(isnan=lambda x: x != x)
-    if module == "vllm.v1.worker.gpu.block_table":  # it imports one device function
-        namespace["_load_ptr"] = load_kernels("vllm.v1.worker.gpu.buffer_utils")._load_ptr
-    exec(compile(tree, str(path), "exec"), namespace)  # the file name lets Triton find the source
-    return types.SimpleNamespace(**namespace)
+    if module.endswith("gpu.block_table"):
+        namespace["_load_ptr"] = load_kernels("vllm.v1.worker.gpu.buffer_utils")["_load_ptr"]
+    exec(compile(tree, str(path), "exec"), namespace)  # with the path, Triton finds the source
+    return namespace
 
 
 def _is_device_code(node: ast.stmt) -> bool:
@@ -96,18 +94,18 @@ def serve() -> None:
     """Answer launches from standard input until it is closed."""
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints goes to standard error
-    modules: dict[str, types.SimpleNamespace] = {}
+    modules: dict[str, dict[str, Any]] = {}
     while True:
         try:
-            kernel, grid, args, kwargs = pickle.load(requests)
+            kernel, grid, args, constexprs = pickle.load(requests)
         except EOFError:
             return
         module, _, name = kernel.rpartition(".")
+        result: list[Any] | str = args
         try:
             if module not in modules:
                 modules[module] = load_kernels(module)
-            getattr(modules[module], name)[grid](*resolve(args), **kwargs)
-            result: list[Any] | str = args
+            modules[module][name][grid](*resolve(args), **constexprs)
         except Exception as error:
             result = repr(error)
         pickle.dump(result, replies)
@@ -115,6 +113,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    # Unpickling looks for this module under the name the tests import it by.
-    sys.modules[Path(__file__).stem] = sys.modules["__main__"]
     serve()

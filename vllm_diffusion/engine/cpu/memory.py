@@ -1,8 +1,8 @@
 """NumPy views of memory that vLLM hands over as bare addresses.
 
 The runner keeps one block table per KV cache group and passes them to its kernels as tensors of
-``uint64`` pointers. A pointer says nothing about the extent, so a view made here has as many rows as
-fit into an impossibly large allocation: like the Triton kernel, the caller must index inside the
+``uint64`` pointers. A pointer says nothing about the extent, so a view made here has as many rows
+as fit into an impossibly large allocation: like the Triton kernel, the caller must index inside the
 real one. Views do not own the memory.
 """
 

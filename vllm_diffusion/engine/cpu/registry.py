@@ -28,8 +28,10 @@ from vllm_diffusion.engine.cpu import (
 
 Replacement = Callable[..., None]
 
+WORKER = "vllm.v1.worker."
+
 KERNELS: Mapping[str, Replacement] = {
-    f"vllm.v1.worker.{name}": replacement
+    WORKER + name: replacement
     for name, replacement in {
         # Every step.
         "gpu.buffer_utils._apply_write_kernel": staged_writes.apply_write,

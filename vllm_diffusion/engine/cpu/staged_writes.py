@@ -59,8 +59,8 @@ def _write_groups(
     ends: np.ndarray,
     lens: np.ndarray,
 ) -> None:
-    """Write to several block tables given by address. Loops over writes: at most one per request and
-    group, and a request stages one only when it is admitted or grows by a block."""
+    """Write to several block tables given by address. Loops over writes: a request stages one per
+    group, and only when it is admitted or grows by a block."""
     addresses = pointers.tolist()
     row_strides = strides.tolist()
     writes = zip(

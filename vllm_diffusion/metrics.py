@@ -1,0 +1,95 @@
+"""How a request was decoded: forwards by kind, blocks by steps, tokens per forward.
+
+``output.spec_decode_metrics`` of a finished ``LLM()`` output holds one entry a
+forward; ``decode_metrics(output)`` makes numbers of it. The same numbers are in
+the ``metrics`` of an HTTP response, and summed over requests on ``/metrics``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+
+class _Record(Protocol):
+    per_step_drafted: list[int]
+    per_step_accepted: list[int]
+
+
+class _Output(Protocol):
+    spec_decode_metrics: _Record | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeMetrics:
+    """What one request cost. A forward is counted once a request it served."""
+
+    num_tokens: int
+    """Emitted tokens, the stop token included."""
+    num_denoising_steps: int
+    """Forwards with a canvas; the last prompt chunk and every commit ride in them."""
+    num_prefill_forwards: int
+    """Forwards of prompt chunks alone."""
+    blocks_by_steps: dict[int, int]
+    """How many blocks took how many denoising steps."""
+
+    @property
+    def num_forwards(self) -> int:
+        return self.num_denoising_steps + self.num_prefill_forwards
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """Emitted tokens over all forwards."""
+        return self.num_tokens / self.num_forwards if self.num_forwards else 0.0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Emitted tokens over denoising steps, prompt chunks left out."""
+        return self.num_tokens / self.num_denoising_steps if self.num_denoising_steps else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {
+            "num_forwards": self.num_forwards,
+            "tokens_per_forward": self.tokens_per_forward,
+        }
+
+
+def count(widths: Sequence[int], emitted: Sequence[int]) -> DecodeMetrics:
+    """Count forwards.
+
+    Args:
+        widths: canvas positions of each forward; 0 for prompt chunks alone.
+        emitted: tokens that each forward settled; 0 while its block is unfinished.
+    """
+    blocks_by_steps: Counter[int] = Counter()
+    steps = 0
+    for width, num_emitted in zip(widths, emitted, strict=True):
+        steps += width > 0
+        if num_emitted:
+            blocks_by_steps[steps] += 1
+            steps = 0
+    num_prefill = sum(width == 0 for width in widths)
+    return DecodeMetrics(
+        num_tokens=sum(emitted),
+        num_denoising_steps=len(widths) - num_prefill,
+        num_prefill_forwards=num_prefill,
+        blocks_by_steps=dict(sorted(blocks_by_steps.items())),
+    )
+
+
+def decode_metrics(output: _Output) -> DecodeMetrics:
+    """The metrics of one finished completion of ``LLM.generate`` or ``LLM.chat``.
+
+    Raises:
+        ValueError: the output is not finished, or not of a diffusion model.
+    """
+    record = output.spec_decode_metrics
+    if record is None:
+        raise ValueError(
+            "this output has no decode metrics: it is unfinished, or its model is not one of "
+            "vllm_diffusion's"
+        )
+    return count(record.per_step_drafted, record.per_step_accepted)
