@@ -7,6 +7,8 @@ PORT ?= 8000
 MODEL ?= examples/models/tiny-diffusion
 SERVED_NAME = $(notdir $(patsubst %/,%,$(MODEL)))
 ARGS =
+# The bundled models need little; without a figure vLLM wants nearly all of the machine's memory.
+KV_CACHE_BYTES ?= 268435456
 VENV ?= .venv
 PYTHON ?=
 BIN := $(VENV)/bin
@@ -25,7 +27,8 @@ setup: ## make .venv: vLLM for CPU, test tools, this package (a no-op when up to
 	@VENV='$(VENV)' PYTHON='$(PYTHON)' scripts/setup_venv.sh
 
 serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
-	$(BIN)/vllm serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) $(ARGS)
+	$(BIN)/vllm serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
+	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(ARGS)
 
 test: setup ## run the unit, parity and server tests (ARGS= goes to pytest)
 	$(BIN)/python -m pytest $(SUITES) $(ARGS)

@@ -14,6 +14,7 @@ from importlib import metadata
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 OK, SLOW, BROKEN = "ok", "slow", "broken"
 ENTRY_POINT_GROUP, ENTRY_POINT = "vllm.general_plugins", "diffusion"
@@ -128,14 +129,13 @@ def findings() -> Iterator[Finding]:
 def run() -> int:
     """Print the report; 1 when serving is impossible, else 0."""
     table = Table(title="vllm-diffusion doctor", show_lines=False)
-    for column in ("", "what", "which"):
+    for column in ("", "what", "which", "state"):
         table.add_column(column, overflow="fold")
     is_broken = False
     colours = {OK: "green", SLOW: "yellow", BROKEN: "red"}
     for finding in findings():
         is_broken |= finding.state == BROKEN
-        colour = colours[finding.state]
-        mark = "" if finding.state == OK else f" [{finding.state}]"
-        table.add_row(finding.topic, finding.name, f"[{colour}]{finding.value}[/]{mark}")
+        value = Text(finding.value, style=colours[finding.state])
+        table.add_row(finding.topic, finding.name, value, finding.state)
     Console().print(table)
     return int(is_broken)

@@ -8,7 +8,6 @@ value is checked once, here; inside, values are trusted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -41,15 +40,20 @@ class DecodeParams:
     """Length of a block; the canvas of the request."""
 
 
+_LARGEST = 2**31 - 1
+
+
 def _number(field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Bounded before it is made a float: an int may be too large for one.
+    if not is_number or not -_LARGEST <= value <= _LARGEST:  # type: ignore[operator]
         raise InvalidFieldError(field, value, "it must be a finite number")
-    return float(value)
+    return float(value)  # type: ignore[arg-type]
 
 
 def _positive_int(field: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidFieldError(field, value, "it must be an integer of at least 1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
+        raise InvalidFieldError(field, value, f"it must be an integer from 1 to {_LARGEST}")
     return value
 
 
@@ -126,11 +130,9 @@ def resolve(
     check_block_length(
         prefix + "block_length", resolved.block_length, defaults.block_length, is_free=is_free
     )
-    if "max_steps" not in changes:
-        # One step a position is the slowest that any policy can need.
-        steps = min(resolved.max_steps, resolved.block_length)
-        resolved = replace(resolved, max_steps=steps)
-    return resolved
+    # One step a position is the slowest that any policy can be.
+    steps = min(resolved.max_steps, resolved.block_length)
+    return replace(resolved, max_steps=steps)
 
 
 FIELD_NAMES = tuple(PREFIX + field.name for field in fields(DecodeParams))

@@ -96,7 +96,9 @@ def make_plan(
                 given,
                 f"--diffusion-config says max_denoising_steps {max_denoising_steps}",
             )
-    served = server.pop("block_length", block_length)
+    shipped = read_fields(generation, prefix=PREFIX)
+    shipped_length = shipped.pop("block_length", block_length)
+    served = server.pop("block_length", shipped_length)
     if served is None:
         raise ValueError(
             f"config.json of this {record.architecture} has no block_size; say it with "
@@ -113,7 +115,6 @@ def make_plan(
         max_steps=served,
         block_length=served,
     )
-    shipped = read_fields(generation, prefix=PREFIX)
     defaults = resolve(base, shipped, prefix=PREFIX, is_free=False)
     defaults = resolve(defaults, server, prefix="", is_free=False)
     return DecodePlan(record=record, mask_id=mask_id, canvas_length=served, defaults=defaults)

@@ -10,6 +10,7 @@ model.py      the network in plain torch
 batches.py    samples to padded batches
 loss.py       autoregressive and block-diffusion objectives
 optim.py      Muon and Adam with float32 master weights
+checkpoint.py saved states and logs
 train.py      one training stage, resumable
 decode.py     reference decoding: blocks, and greedy next-token
 evaluate.py   accuracy and tokens per step by task

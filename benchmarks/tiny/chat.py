@@ -14,13 +14,15 @@ CHAT_TEMPLATE = """\
 {%- set has_system = messages and messages[0].role == 'system' -%}
 {%- if tools or has_system -%}
 {{- '<|im_start|>system\\n' -}}
-{%- if has_system -%}{{- messages[0].content -}}{%- if tools -%}{{- '\\n' -}}{%- endif -%}{%- endif -%}
+{%- if has_system -%}
+{{- messages[0].content + ('\\n' if tools else '') -}}
+{%- endif -%}
 {%- if tools -%}
 {{- 'Tools:' -}}
 {%- for tool in tools -%}
 {%- set function = tool.function if tool.function is defined else tool -%}
-{{- '\\n' + function.name + '(' + \
-(function.parameters.properties.keys() | join(', ') if function.parameters else '') + ')' -}}
+{%- set arguments = (function.parameters or {}).get('properties') or {} -%}
+{{- '\\n' + function.name + '(' + arguments.keys() | join(', ') + ')' -}}
 {%- endfor -%}
 {%- endif -%}
 {{- '<|im_end|>\\n' -}}

@@ -61,9 +61,7 @@ def _cut(tokens_BT: Tensor, prompts: list[list[int]], num_steps_B: Tensor) -> Ge
     return Generated(answers, num_steps_B, torch.tensor([len(answer) + 1 for answer in answers]))
 
 
-def accept(
-    logits_BLV: Tensor, tokens_BL: Tensor, threshold: float
-) -> tuple[Tensor, Tensor]:
+def accept(logits_BLV: Tensor, tokens_BL: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Predictions, and which of them to keep."""
     logits_BLV[..., MASK_ID] = float("-inf")
     confidence_BL, predicted_BL = logits_BLV.float().softmax(-1).max(-1)
@@ -112,9 +110,7 @@ def generate_blocks(
 
 
 @torch.inference_mode()
-def generate_tokens(
-    model: TinyModel, prompts: list[list[int]], max_tokens: int = 144
-) -> Generated:
+def generate_tokens(model: TinyModel, prompts: list[list[int]], max_tokens: int = 144) -> Generated:
     """Greedy next-token decoding of a batch."""
     num_positions = max(map(len, prompts)) + max_tokens
     cache = _start_cache(model, prompts, num_positions, 1)

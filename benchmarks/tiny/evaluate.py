@@ -1,8 +1,8 @@
 """Accuracy per task against tokens per denoising step.
 
-    python -m benchmarks.tiny.evaluate diffusion --split validation --per-task 40
-    python -m benchmarks.tiny.evaluate diffusion --split test --thresholds 2 0.99
-    python -m benchmarks.tiny.evaluate twin --objective ar --split test
+python -m benchmarks.tiny.evaluate diffusion --split validation --per-task 40
+python -m benchmarks.tiny.evaluate diffusion --split test --thresholds 2 0.99
+python -m benchmarks.tiny.evaluate twin --objective ar --split test
 """
 
 import argparse
@@ -13,11 +13,13 @@ from tokenizers import Tokenizer
 
 from .batches import Objective
 from .chat import render
+from .checkpoint import append_log, load_model, load_progress
 from .decode import NEVER, Generated, generate_blocks, generate_tokens
 from .model import TinyModel
 from .paths import BUILD_DIR
 from .prompts import check, load_prompts
 from .sample import Sample
+from .tokenizer import load_tokenizer
 
 THRESHOLDS = (NEVER, 0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
 BATCH = 32
@@ -80,16 +82,19 @@ def format_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def main() -> None:
     """Command line."""
-    from .tokenizer import load_tokenizer
-    from .train import load_model
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage")
     parser.add_argument("--objective", choices=("ar", "diffusion"), default="diffusion")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--per-task", type=int, default=40)
     parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS)
+    parser.add_argument("--quick", action="store_true", help="append a small run to the log")
     args = parser.parse_args()
+    if args.quick:  # beside a run in progress
+        progress, tokenizer = load_progress(args.stage), load_tokenizer()
+        result = quick_accuracy(load_model(args.stage), tokenizer, args.objective)
+        append_log(args.stage, progress, result)
+        return
     model, tokenizer = load_model(args.stage), load_tokenizer()
     samples = load_prompts(args.split, args.per_task)
     results = {}

@@ -15,9 +15,9 @@ from typing import Any
 from safetensors.torch import save_file
 
 from .batches import BLOCK
+from .checkpoint import load_model
 from .model import Shape
 from .tokenizer import EOS_ID, MASK_ID, PAD_ID, load_tokenizer, save_tokenizer
-from .train import load_model
 
 
 def build_config(shape: Shape, is_diffusion: bool) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def export(stage: str, folder: Path, threshold: float | None) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threshold", type=float, help="makes it a diffusion model")

@@ -1,6 +1,6 @@
 """Curves of the training logs, as PNG.
 
-    python -m benchmarks.tiny.plots
+python -m benchmarks.tiny.plots
 """
 
 import json
@@ -29,7 +29,9 @@ def draw_curve(key: str, label: str, path: Path) -> None:
     for stage, name in STAGES.items():
         lines = [line for line in read_log(stage) if key in line]
         if lines:
-            axes.plot([line["tokens"] / 1e6 for line in lines], [line[key] for line in lines], label=name)
+            axes.plot(
+                [line["tokens"] / 1e6 for line in lines], [line[key] for line in lines], label=name
+            )
     axes.set(xlabel="million rows of the network in this stage", ylabel=label)
     if key == "loss":
         axes.set_yscale("log")
@@ -52,7 +54,9 @@ def draw_frontier(split: str, path: Path) -> None:
     accuracies = [mean["accuracy"] for mean in means.values()]
     axes.plot(speeds, accuracies, "o-")
     for name, speed, accuracy in zip(means, speeds, accuracies, strict=True):
-        axes.annotate(name, (speed, accuracy), textcoords="offset points", xytext=(4, 5), fontsize=8)
+        axes.annotate(
+            name, (speed, accuracy), textcoords="offset points", xytext=(4, 5), fontsize=8
+        )
     axes.set(xlabel="tokens per denoising step", ylabel="exact answers, %")
     axes.grid(alpha=0.3)
     figure.tight_layout()
@@ -64,7 +68,9 @@ def main() -> None:
     """All plots."""
     PLOTS_DIR.mkdir(parents=True, exist_ok=True)
     draw_curve("loss", "training loss", PLOTS_DIR / "tiny-loss.png")
-    draw_curve("validation", "exact answers on validation prompts, %", PLOTS_DIR / "tiny-accuracy.png")
+    draw_curve(
+        "validation", "exact answers on validation prompts, %", PLOTS_DIR / "tiny-accuracy.png"
+    )
     draw_frontier("validation", PLOTS_DIR / "tiny-thresholds.png")
 
 

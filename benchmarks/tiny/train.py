@@ -9,16 +9,15 @@ the checkpoint is written after each pool of samples, and running the command ag
 """
 
 import argparse
-import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from .batches import NUM_COPIES, Batch, Objective, pool_batches
+from .batches import BLOCK, NUM_COPIES, Batch, Objective, pool_batches
+from .checkpoint import append_log, checkpoint_path, load_model
 from .evaluate import quick_accuracy
 from .loss import ar_loss, diffusion_loss
 from .model import TinyModel, compile_pointwise
@@ -29,40 +28,13 @@ from .tokenizer import load_tokenizer
 ENTROPY_WEIGHT, ENTROPY_FROM = 0.15, 0.25
 
 
-def checkpoint_path(stage: str) -> Path:
-    """Where a stage keeps its state."""
-    return BUILD_DIR / f"{stage}.pt"
-
-
-def load_model(stage: str) -> TinyModel:
-    """The bf16 model of a stage."""
-    model = TinyModel().bfloat16()
-    state = torch.load(checkpoint_path(stage), weights_only=False)
-    Optimizer(model).load_state_dict(state["optimizer"])
-    return model.eval()
-
-
-def log_validation(stage: str, objective: Objective) -> None:
-    """Evaluate the checkpoint beside a run in progress and append to its log."""
-    progress = torch.load(checkpoint_path(stage), weights_only=False)["progress"]
-    result = quick_accuracy(load_model(stage), load_tokenizer(), objective)
-    append_log(stage, progress, result)
-
-
-def append_log(stage: str, progress: dict[str, Any], values: dict[str, float]) -> None:
-    """Append a line to the log of a stage."""
-    line = {"tokens": progress["tokens"], "seconds": progress["seconds"], **values}
-    with (BUILD_DIR / f"{stage}.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
 def count_rows(batch: Batch, objective: Objective) -> int:
     """Rows of the network a batch takes, padding included."""
     batch_size, length = batch.tokens_BT.shape
     if objective == "ar":
         return batch_size * (int(batch.answer_end_B.max()) - 1)
-    start_B = batch.prompt_B // 16 * 16
-    return batch_size * (length - 16 + NUM_COPIES * int((batch.filled_B - start_B).max()))
+    start_B = batch.prompt_B // BLOCK * BLOCK
+    return batch_size * (length - BLOCK + NUM_COPIES * int((batch.filled_B - start_B).max()))
 
 
 class Run:
@@ -124,7 +96,7 @@ class Run:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", help="name of the checkpoint")
     parser.add_argument("--objective", choices=("ar", "diffusion"), required=True)
     parser.add_argument("--budget", type=float, required=True, help="rows of the network")

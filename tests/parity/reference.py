@@ -5,6 +5,7 @@ cache, no batching, no fused commit. Slow on purpose, and short enough to read.
 """
 
 import json
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -44,7 +45,8 @@ class Model:
         out = torch.einsum("hij,jhd->ihd", scores, v.float()).to(x.dtype)
         return out.reshape(t, heads * d) @ self.w[p + "o_proj.weight"].T
 
-    def logits(self, tokens, block):
+    def logits(self, tokens, block, start=0):
+        """Logits of the tokens from ``start`` on."""
         x = self.w["model.embed_tokens.weight"][torch.tensor(tokens)]
         number = torch.arange(len(tokens)) // block
         mask = number[None, :] <= number[:, None]
@@ -54,37 +56,43 @@ class Model:
             y = self.norm(x, p + "post_attention_layernorm")
             gate, up = (y @ self.w[p + f"mlp.{n}_proj.weight"].T for n in ("gate", "up"))
             x = x + (torch.nn.functional.silu(gate) * up) @ self.w[p + "mlp.down_proj.weight"].T
-        x = self.norm(x, "model.norm")
-        return (x @ self.w["lm_head.weight"].T).float()
+        return (self.norm(x[start:], "model.norm") @ self.w["lm_head.weight"].T).float()
 
 
-def choose(policy, threshold, floor, masked, probs):
-    """Positions to accept: what the policy takes, and the ``floor`` best in any case."""
+def choose(policy, threshold, floor, masked, logits):
+    """Return (positions to accept, distance of the closest decision from flipping).
+
+    Every policy accepts the best-scored positions; it only says how many.
+    """
+    probs = logits.softmax(-1)
     top = probs.topk(2).values
-    entropy = torch.special.entr(probs).sum(-1)
-    score = {"margin": top[:, 0] - top[:, 1], "entropy": -entropy}.get(policy, top[:, 0])
-    ranked = sorted(masked, key=lambda i: (-score[i].item(), i))
-    accepted = set(ranked[:floor])
-    if policy in ("confidence", "margin"):
-        accepted |= {i for i in ranked if score[i] > threshold}
-    elif policy == "entropy":
-        total = torch.tensor(0.0)
-        for i in ranked:
-            total = total + entropy[i]
-            if total > threshold:
-                break
-            accepted.add(i)
-    return accepted
+    entropy = torch.special.entr(probs).sum(-1).tolist()
+    score = (top[:, 0] - top[:, 1] if policy == "margin" else top[:, 0]).tolist()
+    if policy == "entropy":
+        score = [-e for e in entropy]
+    ranked = sorted(masked, key=lambda i: (-score[i], i))
+    room = []  # how far inside of the policy's bound each ranked position is
+    if policy == "entropy":
+        room = [threshold - spent for spent in accumulate(entropy[i] for i in ranked)]
+    elif policy != "static":
+        room = [score[i] - threshold for i in ranked]
+    taken = min(len(ranked), max(floor, sum(r > 0 for r in room)))
+    gaps = [abs(r) for r in room[floor:]]
+    if taken < len(ranked):
+        gaps.append(score[ranked[taken - 1]] - score[ranked[taken]])
+    first, second = logits[ranked[:taken]].topk(2).values.unbind(-1)
+    return ranked[:taken], min([*gaps, (first - second).min().item()])
 
 
+@torch.inference_mode()
 def generate(
     model, prompt, max_tokens, block, policy="confidence", threshold=0.9, steps=None,
     stop_ids=(), max_len=1024, mask_id=None,
 ):  # fmt: skip
-    """Return (generated tokens, denoising steps)."""
+    """Return (generated tokens, denoising steps, ``choose``'s distance at its smallest)."""
     mask_id = model.c["mask_token_id"] if mask_id is None else mask_id
     steps = steps or block
-    known, total = list(prompt), 0
+    known, total, slack = list(prompt), 0, float("inf")
     last = min(len(prompt) + max_tokens, max_len)
     while True:
         start = len(known) // block * block
@@ -93,13 +101,14 @@ def generate(
         step, done = 0, None
         while done is None:
             tokens = known[:start] + [mask_id if t is None else t for t in canvas]
-            logits = model.logits(tokens, block)[start:]
+            logits = model.logits(tokens, block, start)
             logits[:, mask_id] = -torch.inf
             masked = [i for i, t in enumerate(canvas) if t is None]
             floor = max(1, block // steps + (step < block % steps))
-            for i in choose(policy, threshold, floor, masked, logits.softmax(-1)):
+            accepted, gap = choose(policy, threshold, floor, masked, logits)
+            for i in accepted:
                 canvas[i] = int(logits[i].argmax())
-            step, total = step + 1, total + 1
+            step, total, slack = step + 1, total + 1, min(slack, gap)
             for i in range(len(known) - start, end):
                 if canvas[i] is None:
                     break
@@ -108,4 +117,4 @@ def generate(
                     break
         known = known[:start] + canvas[:done]
         if known[-1] in stop_ids or len(known) >= last:
-            return known[len(prompt) :], total
+            return known[len(prompt) :], total, slack

@@ -8,6 +8,11 @@ from benchmarks.tiny.tasks.tools import declare
 
 jinja2 = pytest.importorskip("jinja2")
 
+
+def bare_tool(**fields) -> dict:
+    return {"type": "function", "function": {"name": "bare", **fields}}
+
+
 CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 CONVERSATIONS = [
     ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}], []),
@@ -19,7 +24,7 @@ CONVERSATIONS = [
             {"role": "tool", "content": "42"},
             {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]},
         ],
-        [declare("set_timer"), {"type": "function", "function": {"name": "empty"}}],
+        [declare("set_timer"), bare_tool(), bare_tool(parameters={"type": "object"})],
     ),
 ]
 

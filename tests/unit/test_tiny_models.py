@@ -28,7 +28,11 @@ def test_pair_has_one_shape() -> None:
 def test_tokenizer_takes_any_text(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(ROOT / name)
-    for text in ("plain text, 12 words", "\u00fcber \u4f60\u597d \U0001f600\n\n\t  x", "<tool_call>{}</tool_call>"):
+    for text in (
+        "plain text, 12 words",
+        "\u00fcber \u4f60\u597d \U0001f600\n\n\t  x",
+        "<tool_call>{}</tool_call>",
+    ):
         assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
     assert tokenizer.eos_token_id == 2
     assert len(tokenizer("1234")["input_ids"]) == 4

@@ -48,7 +48,7 @@ def split(
     query_len_R = np.diff(query_start_loc)
     num_blocks_R = -(-query_len_R // block_length_R)
     num_sequences = int(num_blocks_R.sum())
-    if num_sequences == len(query_len_R):
+    if (num_blocks_R == 1).all():
         seq_lens = num_computed_R + query_len_R
         return VirtualSequences(
             query_start_loc=query_start_loc,

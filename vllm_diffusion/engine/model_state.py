@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.config.compilation import CUDAGraphMode
 from vllm.utils.torch_utils import async_tensor_h2d
+from vllm.v1.attention.backend import AttentionCGSupport
 from vllm.v1.core.sched.output import NewRequestData
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
@@ -42,6 +43,12 @@ class BlockDiffusionState(ModelState):
             self.max_num_reqs, self.plan, vocab_size=self.model_config.get_vocab_size()
         )
         self.slot_of: dict[str, int] = {}
+
+    def get_additional_cg_support(self) -> tuple[AttentionCGSupport, str | None]:
+        """No FULL CUDA graphs: a query is one block or two, so its metadata changes shape
+        from step to step and a captured graph would replay an old one. PIECEWISE is fine.
+        """
+        return AttentionCGSupport.NEVER, "block diffusion (fused commit)"
 
     def custom_sampler(self, sampler: Any) -> tuple[Any, Any] | None:
         """Replace the token-by-token sampler by the denoising step."""

@@ -66,13 +66,15 @@ class RequestParams:
         self.block_length.np[slot] = decode.block_length
         self.max_len.np[slot] = request.prompt_len + sampling.max_tokens
         self.temperature.np[slot] = sampling.temperature
-        self.top_k.np[slot] = sampling.top_k if sampling.top_k > 0 else self.vocab_size
+        self.top_k.np[slot] = (
+            sampling.top_k if 0 < sampling.top_k < self.vocab_size else self.vocab_size
+        )
         self.top_p.np[slot] = sampling.top_p
         # Every tensor-parallel rank must draw alike, so not a local generator.
         self.seed.np[slot] = (
             sampling.seed if sampling.seed is not None else zlib.crc32(request.req_id.encode())
         )
-        self._write_stop_ids(slot, stop_ids(sampling))
+        self._write_stop_ids(slot, [id for id in stop_ids(sampling) if id < self.vocab_size])
 
     def _write_stop_ids(self, slot: int, ids: list[int]) -> None:
         num_slots, width = self.stop_ids.np.shape

@@ -25,14 +25,26 @@ FUNCTIONS: dict[str, tuple[str, dict[str, list[str] | None]]] = {
         "book room {room} in {city} for {name}",
         {"room": None, "city": CITIES, "name": NAMES},
     ),
-    "set_timer": ("set a timer called {label} for {minutes} minutes", {"label": WORDS, "minutes": None}),
+    "set_timer": (
+        "set a timer called {label} for {minutes} minutes",
+        {"label": WORDS, "minutes": None},
+    ),
     "buy_item": (
         "buy {count} of {item} in {color}",
         {"count": None, "item": WORDS[20:], "color": WORDS[:6]},
     ),
-    "find_route": ("route from {start} to {end} by {mode}", {"start": CITIES, "end": CITIES, "mode": ["car", "train"]}),
-    "add_event": ("plan {title} with {guest} on {day}", {"title": WORDS, "guest": NAMES, "day": DAYS}),
-    "play_song": ("play {song} by {artist} at volume {volume}", {"song": WORDS, "artist": NAMES, "volume": None}),
+    "find_route": (
+        "route from {start} to {end} by {mode}",
+        {"start": CITIES, "end": CITIES, "mode": ["car", "train"]},
+    ),
+    "add_event": (
+        "plan {title} with {guest} on {day}",
+        {"title": WORDS, "guest": NAMES, "day": DAYS},
+    ),
+    "play_song": (
+        "play {song} by {artist} at volume {volume}",
+        {"song": WORDS, "artist": NAMES, "volume": None},
+    ),
 }
 
 

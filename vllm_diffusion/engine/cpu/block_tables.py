@@ -79,16 +79,16 @@ def compute_slot_mappings(
         return
     positions = pos.numpy()[:total]
     rows = req if total == num_reqs else req.repeat(starts[1:] - starts[:-1])
-    is_dummy = rows < 0
-    num_dummies = np.count_nonzero(is_dummy)
-    if num_dummies:
+    is_dummy = None
+    if np.count_nonzero(req < 0):
+        is_dummy = rows < 0
         rows = np.where(is_dummy, 0, rows)
     groups = zip(
         block_table_ptrs.tolist(),
         block_table_strides.tolist(),
         block_sizes.tolist(),
         slot_mapping_enabled.tolist(),
-        dcp_sharded.tolist(),
+        dcp_sharded.tolist() if CP_SIZE != 1 else [False] * len(slots),
         slots,
         strict=True,
     )
@@ -99,7 +99,7 @@ def compute_slot_mappings(
             continue
         is_local = None
         local = positions
-        if CP_SIZE != 1 and sharded:
+        if sharded:
             local, is_local = _local_positions(
                 positions, block_size, cp_rank, CP_SIZE, CP_INTERLEAVE
             )
@@ -115,7 +115,7 @@ def compute_slot_mappings(
         np.add(blocks, local, out=out)
         if is_local is not None:
             out[~is_local] = PAD_ID
-        if num_dummies:
+        if is_dummy is not None:
             out[is_dummy] = PAD_ID
 
 

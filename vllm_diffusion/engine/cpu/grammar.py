@@ -38,8 +38,9 @@ def apply_grammar_bitmask(
         return
     if num_applied != num_masks:
         row, bitmask = row[applies], bitmask[applies]
-    bits = np.unpackbits(bitmask.view(np.uint8), axis=1, count=vocab_size, bitorder="little")
-    is_forbidden = torch.from_numpy(bits).eq(0)
+    forbidden = np.invert(bitmask).view(np.uint8)
+    bits = np.unpackbits(forbidden, axis=1, count=vocab_size, bitorder="little")
+    is_forbidden = torch.from_numpy(bits.view(np.bool_))
     first = int(row[0])
     if int(row[-1]) - first == num_applied - 1 and np.array_equal(
         row, np.arange(first, first + num_applied)

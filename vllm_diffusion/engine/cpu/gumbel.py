@@ -115,13 +115,11 @@ def _store_logits(
     cache[torch.from_numpy(req)[kept].long(), column, : source.shape[1]] = source[kept]
 
 
-def _rotate_left(value: np.ndarray, shift: int) -> np.ndarray:
-    return (value << np.uint32(shift)) | (value >> np.uint32(32 - shift))
-
-
 def _scramble(key: np.ndarray) -> np.ndarray:
     """Return the part of a murmur3 round that does not depend on the running hash."""
-    return _rotate_left(key * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
+    key = key * np.uint32(0xCC9E2D51)
+    key = (key << np.uint32(15)) | (key >> np.uint32(17))
+    return key * np.uint32(0x1B873593)
 
 
 @lru_cache(maxsize=8)
@@ -132,8 +130,11 @@ def _token_keys(vocab_size: int) -> np.ndarray:
     return keys
 
 
-def _mix(h: np.ndarray, scrambled: np.ndarray) -> np.ndarray:
-    h = _rotate_left(h ^ scrambled, 13)
+def _mix(h: np.ndarray) -> np.ndarray:
+    """Finish a murmur3 round in place on the running hash xor a scrambled key."""
+    spare = h >> np.uint32(19)
+    h <<= np.uint32(13)
+    h |= spare
     h *= np.uint32(5)
     h += np.uint32(0xE6546B64)
     return h
@@ -141,18 +142,14 @@ def _mix(h: np.ndarray, scrambled: np.ndarray) -> np.ndarray:
 
 def _hash(seeds: np.ndarray, positions: np.ndarray, vocab_size: int, domain: int) -> np.ndarray:
     """Return murmur3 of (seed, position, token id) as ``[num_rows, vocab_size]`` of uint32."""
-    words = np.ascontiguousarray(seeds).view(np.uint32).reshape(-1, 2)
-    prefix = np.full(len(seeds), domain, np.uint32)
-    prefix = _mix(prefix, _scramble(words[:, 0]))
-    prefix = _mix(prefix, _scramble(words[:, 1]))
-    prefix = _mix(prefix, _scramble(positions.astype(np.uint32)))
+    words = np.empty((3, len(seeds)), np.uint32)
+    words[:2] = np.ascontiguousarray(seeds).view(np.uint32).reshape(-1, 2).T
+    words[2] = positions.astype(np.uint32)
+    low, high, position = _scramble(words)
+    prefix = _mix(_mix(_mix(low ^ np.uint32(domain)) ^ high) ^ position)
 
-    h = _token_keys(vocab_size) ^ prefix[:, None]
-    spare = h >> np.uint32(19)
-    h <<= np.uint32(13)
-    h |= spare
-    h *= np.uint32(5)
-    h += np.uint32(0xE6546B64)
+    h = _mix(_token_keys(vocab_size) ^ prefix[:, None])
+    spare = np.empty_like(h)
     h ^= np.uint32(16)
     h ^= np.right_shift(h, np.uint32(16), out=spare)
     h *= np.uint32(0x85EBCA6B)
@@ -164,18 +161,14 @@ def _hash(seeds: np.ndarray, positions: np.ndarray, vocab_size: int, domain: int
 
 def _noise32(seeds: np.ndarray, positions: np.ndarray, vocab_size: int) -> np.ndarray:
     """Return ``-log(-log1p(-u))`` in float32, u being uniform on (0, 1)."""
-    h = _hash(seeds, positions, vocab_size, 0)
-    # The sum of both halves is the correctly rounded (h + 0.5) * 2**-32.
-    u = (h >> np.uint32(16)).astype(np.float32)
-    u *= np.float32(2.0**-16)
-    h &= np.uint32(0xFFFF)
-    low = h.astype(np.float32)
-    low += np.float32(0.5)
-    low *= np.float32(2.0**-32)
-    u += low
+    # The kernel adds two exact halves, that is it rounds (hash + 0.5) * 2**-32 once.
+    exact = _hash(seeds, positions, vocab_size, 0).astype(np.float64)
+    exact += 0.5
+    exact *= 2.0**-32
+    u = exact.astype(np.float32)
 
     # -log1p(-u): a series for the small u that make the large noise, the logarithm elsewhere.
-    series = np.multiply(u, np.float32(1 / 8), out=low)
+    series = u * np.float32(1 / 8)
     for denominator in (7, 6, 5, 4, 3, 2):
         series += np.float32(1 / denominator)
         series *= u

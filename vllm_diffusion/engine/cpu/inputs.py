@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vllm_diffusion.engine.cpu.ragged import copy_segments, segment_indices, steps
+from vllm_diffusion.engine.cpu.ragged import copy_segments, steps
 
 
 def prepare_prefill_inputs(
@@ -41,7 +41,7 @@ def prepare_prefill_inputs(
     if num_prefills != num_reqs:
         req, starts, lens = req[is_prefill], starts[is_prefill], lens[is_prefill]
         num_computed, prefill_len = num_computed[is_prefill], prefill_len[is_prefill]
-    all_token_ids = all_token_ids_ptr.view(-1).numpy()
+    all_token_ids = all_token_ids_ptr.numpy().reshape(-1)
     rows = req * all_token_ids_stride
     copy_segments(input_ids_ptr.numpy(), starts, all_token_ids, rows + num_computed, lens)
 
@@ -108,32 +108,34 @@ def combine_sampled_and_draft_tokens(
     cu_logits = cu_num_logits_ptr.numpy()
     logits_start = cu_logits[:num_reqs]
     logits_end = cu_logits[1 : num_reqs + 1]
-    num_logits = logits_end - logits_start
     query_end = query_start_loc_ptr.numpy()[1 : num_reqs + 1]
     total = int(cu_logits[num_reqs])
-    logits_indices = logits_indices_ptr.numpy()
-    np.add((query_end - logits_end).repeat(num_logits), steps(total), out=logits_indices[:total])
-
+    logits_indices = logits_indices_ptr.numpy()[:total]
     seq_lens = seq_lens_ptr.numpy()[:num_reqs]
     prefill_len = prefill_len_ptr.numpy()[req]
     is_generating = seq_lens > prefill_len
-    if np.count_nonzero(is_generating) == 0:
-        return
     input_ids = input_ids_ptr.numpy()
-    if NUM_NEW_SAMPLED_TOKENS > 0:
+    if NUM_NEW_SAMPLED_TOKENS:
+        last_sampled = last_sampled_tokens_ptr.numpy().reshape(-1)
+        if total == num_reqs:  # no drafts: one row each, which no prompt tail can reach
+            np.subtract(query_end, 1, out=logits_indices)
+            input_ids[logits_indices[is_generating]] = last_sampled[req[is_generating]]
+            return
+    num_logits = logits_end - logits_start
+    np.add((query_end - logits_end).repeat(num_logits), steps(total), out=logits_indices)
+    num_generating = np.count_nonzero(is_generating)
+    if num_generating == 0:
+        return
+    if NUM_NEW_SAMPLED_TOKENS:
         # A query may still cover the tail of the prompt: leave it as it is.
         has_last = is_generating & (seq_lens - num_logits >= prefill_len)
-        last_sampled = last_sampled_tokens_ptr.numpy().reshape(-1)
         input_ids[(query_end - num_logits)[has_last]] = last_sampled[req[has_last]]
-    num_drafts = num_logits - NUM_NEW_SAMPLED_TOKENS
-    num_drafts *= is_generating
-    total_drafts = int(num_drafts.sum())
-    if total_drafts <= 0:
-        return
-    offsets = num_drafts.cumsum() - num_drafts
-    targets = segment_indices(query_end - num_drafts, num_drafts, offsets, total_drafts)
-    columns = steps(total_drafts) - offsets.repeat(num_drafts)
-    input_ids[targets] = draft_tokens_ptr.numpy()[req.repeat(num_drafts), columns]
+    owner = req.repeat(num_logits)
+    column = steps(total) - (logits_start + NUM_NEW_SAMPLED_TOKENS).repeat(num_logits)
+    if NUM_NEW_SAMPLED_TOKENS or num_generating != num_reqs:
+        is_draft = is_generating.repeat(num_logits) & (column >= 0)
+        logits_indices, owner, column = logits_indices[is_draft], owner[is_draft], column[is_draft]
+    input_ids[logits_indices] = draft_tokens_ptr.numpy()[owner, column]
 
 
 def expand_idx_mapping(

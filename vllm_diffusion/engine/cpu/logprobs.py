@@ -100,7 +100,7 @@ def prompt_logprobs_token_ids(
     cu_query = query_start_loc_ptr.numpy()
     starts = cu_query[:num_reqs]
     lens = cu_query[1 : num_reqs + 1] - starts
-    all_token_ids = all_token_ids_ptr.view(-1).numpy()
+    all_token_ids = all_token_ids_ptr.numpy().reshape(-1)
     sources = req * all_token_ids_stride + num_computed_tokens_ptr.numpy()[req] + 1
     # The last row of a request filling its whole row of the table is followed by nothing.
     lens = np.minimum(lens, len(all_token_ids) - sources)

@@ -51,9 +51,8 @@ def copy_segments(
     The loop over segments is a fast path, not a fallback: long segments (a prefill chunk) are plain
     memory copies.
     """
-    total = int(lens.sum())
     num_segments = len(lens)
-    if num_segments <= _FEW_SEGMENTS or total > _LONG_SEGMENT * num_segments:
+    if num_segments <= _FEW_SEGMENTS or (total := int(lens.sum())) > _LONG_SEGMENT * num_segments:
         segments = zip(dst_starts.tolist(), src_starts.tolist(), lens.tolist(), strict=True)
         for to, start, length in segments:
             dst[to : to + length] = src[start : start + length]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vllm_diffusion.engine.cpu.ragged import copy_segments
+from vllm_diffusion.engine.cpu.ragged import steps
 
 
 def get_num_sampled_and_rejected(
@@ -80,23 +80,27 @@ def post_update(
     total_len = total_len_ptr.numpy()
     start = total_len[req]
     total_len[req] = start + lens
-    last_sampled_tokens_ptr.numpy().reshape(-1)[req] = sampled[batch_rows, lens - 1]
+    last_sampled = last_sampled_tokens_ptr.numpy().reshape(-1)
+    counts = None if output_bin_counts_ptr is None else output_bin_counts_ptr.numpy()
 
-    room = all_token_ids_stride - start
-    kept = np.minimum(lens, room)
-    np.maximum(kept, 0, out=kept)
-    copy_segments(
-        all_token_ids_ptr.view(-1).numpy(),
-        req * all_token_ids_stride + start,
-        sampled.reshape(-1),
-        batch_rows * sampled.shape[1],
-        kept,
-    )
-    if output_bin_counts_ptr is not None:
-        counts = output_bin_counts_ptr.numpy()
-        is_sampled = np.arange(sampled.shape[1]) < lens[:, None]
+    width = sampled.shape[1]
+    if width == 1:
+        owner, place, tokens = req, start, sampled[:, 0][batch_rows]
+        last_sampled[req] = tokens
+        if counts is not None:
+            counts[owner, tokens] += 1
+    else:
+        is_sampled = steps(width) < lens[:, None]
+        owner = req.repeat(lens)
+        place = (start[:, None] + steps(width))[is_sampled]
         tokens = sampled[batch_rows][is_sampled]
-        np.add.at(counts, (req.repeat(lens), tokens), 1)
+        last_sampled[req] = sampled[batch_rows, lens - 1]
+        if counts is not None:  # a token may come twice in a block
+            np.add.at(counts.reshape(-1), owner * output_bin_counts_stride + tokens, 1)
+    if np.count_nonzero(start > all_token_ids_stride - width):
+        fits = place < all_token_ids_stride
+        owner, place, tokens = owner[fits], place[fits], tokens[fits]
+    all_token_ids_ptr.numpy()[owner, place] = tokens
 
 
 def post_update_num_computed_tokens(

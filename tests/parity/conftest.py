@@ -1,0 +1,35 @@
+"""Engines and references of the parity suite, made once a session."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import CheckpointFactory
+from tests.parity.cases import Yardstick
+from tests.parity.engines import EnginePool
+
+
+@pytest.fixture(scope="session")
+def yardstick(checkpoint: CheckpointFactory) -> Callable[[int | Path], Yardstick]:
+    """The reference for a block size, or for a folder."""
+    made: dict[int | Path, Yardstick] = {}
+
+    def make(model: int | Path) -> Yardstick:
+        if model not in made:
+            made[model] = Yardstick(checkpoint(model) if isinstance(model, int) else model)
+        return made[model]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def engines(checkpoint: CheckpointFactory) -> Iterator[EnginePool]:
+    """Engines by block size and options."""
+    # Matrices of 128 rows gain nothing from a second thread, and lose much on a busy machine.
+    # Before the first engine, which makes this function do nothing.
+    torch.set_num_threads(1)
+    pool = EnginePool(checkpoint)
+    yield pool
+    pool.close()
