@@ -88,7 +88,7 @@ def write(folder: Path, *, block_size: int = 4, seed: int = 0, **config: Any) ->
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(merged, indent=2))
     (folder / "generation_config.json").write_text(
-        json.dumps({"eos_token_id": [2], "pad_token_id": 0})
+        json.dumps({"eos_token_id": [merged["eos_token_id"]], "pad_token_id": 0})
     )
     save_file(random_weights(merged, seed), folder / "model.safetensors", metadata={"format": "pt"})
     return folder

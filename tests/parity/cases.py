@@ -13,9 +13,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.parity import reference
 
-EOS = 2
 MASK = 509
 MAX_LEN = 512
 MIN_SLACK = 1e-4
@@ -116,11 +117,16 @@ class Yardstick:
                 policy=policy,
                 threshold=DEFAULT_THRESHOLD[policy] if threshold is None else threshold,
                 steps=case.rule.max_steps,
-                stop_ids=(*case.stop_ids, *(() if case.ignore_eos else (EOS,))),
+                stop_ids=self._stop_ids(case),
                 max_len=case.max_len,
             )
             self.known[case] = Expected(*answer)
         return self.known[case]
+
+    def _stop_ids(self, case: Case) -> tuple[int, ...]:
+        if case.ignore_eos:
+            return case.stop_ids
+        return (*case.stop_ids, self.model.c["eos_token_id"])
 
     def clear(self, make: Callable[[int], Case]) -> Case:
         """The first of ``make(0), make(1), ...`` without a near-tie in it."""
@@ -134,8 +140,8 @@ class Yardstick:
             )
         )
 
-    def differences(self, cases: Sequence[Case], outcomes: Sequence[Any]) -> list[str]:
-        """What an engine made otherwise, one line a request; an empty list is equality."""
+    def compare(self, cases: Sequence[Case], outcomes: Sequence[Any]) -> None:
+        """Fail with one line a request that an engine answered otherwise."""
         assert len(cases) == len(outcomes)
         lines = []
         for case, got in zip(cases, outcomes, strict=True):
@@ -146,7 +152,8 @@ class Yardstick:
                     f"{got.steps} steps for {got.tokens}, reference {want.steps} steps for "
                     f"{want.tokens} (its closest decision: {want.slack:.1e})"
                 )
-        return lines
+        if lines:
+            pytest.fail(f"{len(lines)} of {len(cases)} requests differ\n" + "\n".join(lines))
 
 
 def random_tokens(length: int, seed: int) -> tuple[int, ...]:

@@ -63,16 +63,17 @@ class Engine:
         self.core = self.engine.engine_core.engine_core
         self.scheduler = self.core.scheduler
         self.num_forwards = 0
-        self.num_preemptions = 0
+        self.preempted: list[str] = []
         self.finished: dict[str, RequestOutput] = {}
         self._watch()
 
     def _watch(self) -> None:
         preempt = self.scheduler._preempt_request
 
-        def counting_preempt(*args: Any, **kwargs: Any) -> Any:
-            self.num_preemptions += 1
-            return preempt(*args, **kwargs)
+        def counting_preempt(request: Any, *args: Any, **kwargs: Any) -> Any:
+            # vLLM appends a random suffix to the name that it was given.
+            self.preempted.append(request.request_id.rpartition("-")[0])
+            return preempt(request, *args, **kwargs)
 
         def count_forward(*_: Any) -> None:
             self.num_forwards += 1
@@ -93,10 +94,19 @@ class Engine:
         assert not self.engine.has_unfinished_requests()
         assert self.engine.reset_prefix_cache()
         self.finished.clear()
-        self.num_forwards = self.num_preemptions = 0
+        self.preempted.clear()
+        self.num_forwards = 0
         return self
 
-    def add(self, name: str, prompt: Sequence[int], *, salt: str | None = None, **sampling: Any):
+    def add(
+        self,
+        name: str,
+        prompt: Sequence[int],
+        *,
+        salt: str | None = None,
+        priority: int = 0,
+        **sampling: Any,
+    ) -> None:
         """Queue a request; ``sampling`` goes to ``SamplingParams``."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -107,7 +117,7 @@ class Engine:
         params = SamplingParams(
             detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **sampling
         )
-        self.engine.add_request(name, tokens, params)
+        self.engine.add_request(name, tokens, params, priority=priority)
 
     def step(self) -> None:
         """One step of the engine; whole requests that it completes go to ``finished``."""
@@ -148,7 +158,7 @@ class EnginePool:
 
     def __call__(self, model: int | Path, **options: Any) -> Engine:
         """The engine for a block size, or for a folder; with an empty prefix cache."""
-        key = (model, *sorted(options.items()))
+        key = (model, repr(sorted(options.items())))
         if key not in self.open:
             folder = self.checkpoint(model) if isinstance(model, int) else model
             self.open[key] = Engine(folder, **options)
@@ -159,6 +169,7 @@ class EnginePool:
         from vllm.distributed import cleanup_dist_env_and_memory
 
         for engine in self.open.values():
-            engine.engine.engine_core.shutdown()
+            if engine.engine.vllm_config.parallel_config.world_size > 1:
+                engine.engine.engine_core.shutdown()
         self.open.clear()
         cleanup_dist_env_and_memory()

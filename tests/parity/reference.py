@@ -33,7 +33,9 @@ class Model:
         return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
 
     def attention(self, x, p, mask):
-        heads, kv, d = (self.c[k] for k in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+        heads, kv, d = (
+            self.c[k] for k in ("num_attention_heads", "num_key_value_heads", "head_dim")
+        )
         t = x.shape[0]
         q = self.norm((x @ self.w[p + "q_proj.weight"].T).view(t, heads, d), p + "q_norm")
         k = self.norm((x @ self.w[p + "k_proj.weight"].T).view(t, kv, d), p + "k_norm")

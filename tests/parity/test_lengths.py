@@ -31,14 +31,14 @@ def test_every_length_at_once_by_default(
 ) -> None:
     reference = yardstick(block)
     cases = [reference.draw(length, block + 3, block) for length in lengths(block)]
-    assert not reference.differences(cases, engines(block).run(cases))
+    reference.compare(cases, engines(block).run(cases))
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_length_alone(block: int, engines: EnginePool, yardstick: Yardsticks) -> None:
     reference = yardstick(block)
     cases = each_length(reference, block)
-    assert not reference.differences(cases, engines(block).run_alone(cases))
+    reference.compare(cases, engines(block).run_alone(cases))
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -48,7 +48,7 @@ def test_policies_mixed_and_staggered(
 ) -> None:
     reference = yardstick(block)
     cases = each_length(reference, block)
-    assert not reference.differences(cases, engines(block).run(cases, every=every))
+    reference.compare(cases, engines(block).run(cases, every=every))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -63,13 +63,13 @@ def test_every_policy_at_every_offset(
         reference.draw(length, block + 3, block, rule=rule)
         for length in range(block // 2, 3 * block // 2 + 1, stride)
     ]
-    assert not reference.differences(cases, engines(block).run(cases))
+    reference.compare(cases, engines(block).run(cases))
 
 
 def test_only_one_slot(engines: EnginePool, yardstick: Yardsticks) -> None:
     reference = yardstick(8)
     cases = each_length(reference, 8)
-    assert not reference.differences(cases, engines(8, max_num_seqs=1).run(cases))
+    reference.compare(cases, engines(8, max_num_seqs=1).run(cases))
 
 
 def test_widest_block(engines: EnginePool, yardstick: Yardsticks) -> None:
@@ -78,4 +78,4 @@ def test_widest_block(engines: EnginePool, yardstick: Yardsticks) -> None:
         reference.draw(length, 70, 64, rule=RULES[number])
         for number, length in enumerate([1, 37, 63, 64, 65, 127, 128, 129, 200])
     ]
-    assert not reference.differences(cases, engines(64, block_size=64).run(cases, every=2))
+    reference.compare(cases, engines(64, block_size=64).run(cases, every=2))

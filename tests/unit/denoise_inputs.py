@@ -77,9 +77,7 @@ class Step:
     params: StepParams
 
     def run(self) -> StepResult:
-        return denoise(
-            self.tokens_BL, self.masked_BL, self.step_B, self.candidates, self.params
-        )
+        return denoise(self.tokens_BL, self.masked_BL, self.step_B, self.candidates, self.params)
 
     def of(self, index_B: Tensor) -> Step:
         """The step of some of the requests, in the order of ``index_B``."""

@@ -108,4 +108,5 @@ class RequestParams:
 
     def policies_in(self, slot_B: NDArray[np.intp]) -> tuple[str, ...]:
         """The names of the policies among ``slot_B``."""
-        return tuple(POLICY_NAMES[index] for index in np.unique(self.policy.np[slot_B]))
+        in_use = np.flatnonzero(np.bincount(self.policy.np[slot_B]))
+        return tuple(POLICY_NAMES[index] for index in in_use)

@@ -60,10 +60,12 @@ class BlockDiffusionScheduler(Scheduler):
         assert request.sampling_params is not None
         decode = self.plan.request_params(request.sampling_params.extra_args)
         self.block_length_of[request.request_id] = decode.block_length
-        if decode.block_length != self.plan.canvas_length:
-            # K and V depend on the block length, so pages are shared only
-            # among requests of the same one.
-            request.cache_salt = f"{request.cache_salt or ''}/block_length={decode.block_length}"
+        salt = request.cache_salt
+        if salt is not None or decode.block_length != self.plan.canvas_length:
+            # K and V depend on the block length, so pages are shared only among
+            # requests of the same one. The length stands first, so that no
+            # client's own salt can be mistaken for it.
+            request.cache_salt = f"{decode.block_length}/{salt or ''}"
             request.block_hashes.clear()
             request.update_block_hashes()
         self.ledger.open(request.request_id)

@@ -21,7 +21,8 @@ from vllm_diffusion.plan import DecodePlan, make_plan
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
 
-logger = init_logger(__name__)
+# A child of the logger that vLLM configures; ours alone would print nothing.
+logger = init_logger(f"vllm.{__name__}")
 
 SCHEDULER = "vllm_diffusion.engine.scheduler.BlockDiffusionScheduler"
 OPTIONS_KEY = "diffusion"
@@ -61,9 +62,9 @@ def _align_kv_pages(vllm_config: VllmConfig, block_length: int) -> None:
     depends on.
     """
     cache = vllm_config.cache_config
-    page = cache.block_size
-    if page is None:
-        page = 128 if vllm_config.device_config.device_type == "cpu" else 16
+    # What vLLM will choose, which the platform settles only after this hook.
+    default = 128 if vllm_config.device_config.device_type == "cpu" else 16
+    page = cache.block_size if cache.user_specified_block_size else default
     if page % block_length == 0:
         return
     if cache.user_specified_block_size:

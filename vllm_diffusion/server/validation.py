@@ -1,7 +1,7 @@
 """Sampling parameters of a request: each is honoured or refused by name.
 
 Runs in the front end before any work is spent, for HTTP (a 400) and for
-``LLM()`` (a ``ValueError``) alike.
+``LLM()`` (a ``VLLMValidationError``) alike.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-MAX_REQS = 24
+MAX_REQS = 16
 MAX_LEN = 96
 VOCAB = 70  # no multiple of 8 or 32
 
 # No request, one, a few (copied slice by slice), many (index vectors).
-BATCH_SIZES = [0, 1, 5, 20]
+BATCH_SIZES = [0, 1, 5, 12]
 
 
 @dataclass

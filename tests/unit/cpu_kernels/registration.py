@@ -5,7 +5,10 @@ Registering patches vLLM and torch for the whole process, so it cannot happen in
 
 from __future__ import annotations
 
+import re
 import sys
+
+import pytest
 
 from vllm_diffusion.engine.cpu import register, registry
 
@@ -14,6 +17,7 @@ assert "vllm" not in sys.modules, "importing the package must not import vLLM"
 register()
 
 import torch  # noqa: E402
+import vllm  # noqa: E402
 from vllm.triton_utils import dispatcher, triton  # noqa: E402
 from vllm.v1.worker.cpu.buffer_utils import UvaBuffer  # noqa: E402
 from vllm.v1.worker.gpu import buffer_utils, input_batch  # noqa: E402
@@ -54,20 +58,12 @@ assert seq_lens.tolist() == [12, 7, 0]
 
 # A vLLM that has moved is refused by name and version.
 GPU = f"{registry.WORKER}gpu."
-
-
-def refused(name: str, reason: str) -> None:
-    import vllm
-
-    replacement = registry.KERNELS[GPU + "input_batch._post_update_kernel"]
-    try:
-        registry.check_target(name, replacement)
-    except RuntimeError as error:
-        assert name in str(error) and vllm.__version__ in str(error) and reason in str(error), error
-    else:
-        raise AssertionError(f"{name} was accepted")
-
-
-refused(GPU + "input_batch._gone_kernel", "does not exist")
-refused(GPU + "gone._gone_kernel", "no module")
-refused(GPU + "input_batch._expand_idx_mapping_kernel", "parameters")
+for name, reason in {
+    GPU + "input_batch._gone_kernel": "does not exist",
+    GPU + "gone._gone_kernel": "no module",
+    GPU + "input_batch._expand_idx_mapping_kernel": "parameters",
+}.items():
+    with pytest.raises(RuntimeError, match=re.escape(name)) as refusal:
+        registry.check_target(name, registry.KERNELS[GPU + "input_batch._post_update_kernel"])
+    assert vllm.__version__ in str(refusal.value)
+    assert reason in str(refusal.value)

@@ -84,7 +84,7 @@ def test_all_greedy_or_all_sampled(
 def test_rows_in_several_groups(
     oracle: Oracle, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gumbel, "_CHUNK", 3 * 128)
+    monkeypatch.setattr(gumbel, "_TILE", 3 * 128)
     launch(oracle, sample_args(rng, 11, 100))
 
 

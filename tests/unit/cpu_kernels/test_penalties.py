@@ -31,6 +31,8 @@ def test_penalties(
     num_rows = int(rows_per_req.sum())
     local_pos = [p for n in rows_per_req for p in range(n)]
     req = rng.permutation(MAX_REQS)[:num_reqs].repeat(rows_per_req)
+    prompt_bits = rng.integers(-(2**31), 2**31, (MAX_REQS, WORDS))
+    prompt_bits[:, -1] &= 2 ** (VOCAB % 32) - 1  # no bits of tokens that do not exist
     args = [
         torch.from_numpy(rng.normal(0, 3, (num_rows, VOCAB))).to(dtype),
         VOCAB,
@@ -40,7 +42,7 @@ def test_penalties(
         torch.tensor(rng.choice([1.0, 1.3, 0.8], MAX_REQS), dtype=F32),
         torch.tensor(rng.choice([0.0, 0.5, -0.25], MAX_REQS), dtype=F32),
         torch.tensor(rng.choice([0.0, 0.7], MAX_REQS), dtype=F32),
-        ints(rng.integers(-(2**31), 2**31, (MAX_REQS, WORDS))),
+        ints(prompt_bits),
         WORDS,
         ints(rng.choice([0, 0, 0, 1, 3], (MAX_REQS, VOCAB))),
         VOCAB,

@@ -29,9 +29,10 @@ def test_num_sampled_and_rejected(oracle: Oracle, rng: np.random.Generator, num_
 
 @pytest.mark.parametrize("num_reqs", BATCH_SIZES)
 @pytest.mark.parametrize("width", [1, 16])
-@pytest.mark.parametrize("with_counts", [False, True])
-@pytest.mark.parametrize("with_queries", [False, True])
-@pytest.mark.parametrize("with_skipped", [False, True])
+@pytest.mark.parametrize(
+    ("with_counts", "with_queries", "with_skipped"),
+    [(True, True, False), (True, True, True), (False, False, False)],
+)
 def test_post_update(
     oracle: Oracle,
     rng: np.random.Generator,

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from vllm_diffusion.engine.cpu.logits import float32_rows
+
+# Upper bounds of the logits of eight tokens, by the byte of the bitmask they share.
+_BOUNDS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little") == 1,
+    np.float32(np.inf),
+    np.float32(-np.inf),
+)
 
 
 def apply_grammar_bitmask(
@@ -38,14 +46,12 @@ def apply_grammar_bitmask(
         return
     if num_applied != num_masks:
         row, bitmask = row[applies], bitmask[applies]
-    forbidden = np.invert(bitmask).view(np.uint8)
-    bits = np.unpackbits(forbidden, axis=1, count=vocab_size, bitorder="little")
-    is_forbidden = torch.from_numpy(bits.view(np.bool_))
-    first = int(row[0])
-    if int(row[-1]) - first == num_applied - 1 and np.array_equal(
-        row, np.arange(first, first + num_applied)
-    ):
-        logits_ptr[first : first + num_applied, :vocab_size].masked_fill_(is_forbidden, -torch.inf)
-        return
-    rows = torch.from_numpy(row.astype(np.int64))
-    logits_ptr[rows] = logits_ptr[rows].masked_fill_(is_forbidden, -torch.inf)
+    # +inf where allowed, -inf where not: a minimum is a tenth of the cost of a masked fill.
+    bounds = _BOUNDS.take(bitmask.view(np.uint8), axis=0).reshape(num_applied, -1)[:, :vocab_size]
+    with float32_rows(logits_ptr) as logits:
+        first, last = int(row[0]), int(row[-1])
+        if last - first == num_applied - 1 and np.count_nonzero(row[1:] > row[:-1]) == last - first:
+            block = logits[first : last + 1]
+            np.minimum(block, bounds, out=block)
+        else:
+            logits[row] = np.minimum(logits[row], bounds)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from vllm_diffusion.engine.cpu.bits import set_bits
 from vllm_diffusion.engine.cpu.logits import float32_rows
 from vllm_diffusion.engine.cpu.ragged import segment_indices
 
@@ -55,11 +56,9 @@ def apply_penalties(
             req_rows = req[rows]
             counts = output_counts[req_rows]
             _add_drafts(counts, drafts, rows, num_drafts[rows])
-            in_prompt = np.unpackbits(
-                prompt_bits[req_rows].view(np.uint8), axis=1, count=vocab_size, bitorder="little"
-            )
-            in_prompt |= counts[:, :vocab_size] > 0
-            seen, tokens = in_prompt.nonzero()
+            in_output = np.packbits(counts > 0, axis=1, bitorder="little")
+            in_prompt = prompt_bits[req_rows].view(np.uint8)[:, : in_output.shape[1]]
+            seen, tokens = set_bits(in_prompt | in_output)
             _penalise(logits, rows, seen, tokens, counts, repetition, frequency, presence)
 
 

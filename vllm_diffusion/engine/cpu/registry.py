@@ -30,51 +30,51 @@ Replacement = Callable[..., None]
 
 WORKER = "vllm.v1.worker."
 
+_REPLACEMENTS: dict[str, Replacement] = {
+    # Every step.
+    "gpu.buffer_utils._apply_write_kernel": staged_writes.apply_write,
+    "gpu.block_table._gather_block_tables_kernel": block_tables.gather_block_tables,
+    "gpu.block_table._compute_slot_mappings_kernel": block_tables.compute_slot_mappings,
+    "gpu.input_batch._prepare_prefill_inputs_kernel": inputs.prepare_prefill_inputs,
+    "gpu.input_batch._prepare_pos_seq_lens_kernel": inputs.prepare_pos_seq_lens,
+    "gpu.input_batch._combine_sampled_and_draft_tokens_kernel": (
+        inputs.combine_sampled_and_draft_tokens
+    ),
+    "gpu.input_batch._expand_idx_mapping_kernel": inputs.expand_idx_mapping,
+    "gpu.input_batch._get_num_sampled_and_rejected_kernel": (update.get_num_sampled_and_rejected),
+    "gpu.input_batch._post_update_kernel": update.post_update,
+    "gpu.input_batch._post_update_num_computed_tokens_kernel": (
+        update.post_update_num_computed_tokens
+    ),
+    # Sampling.
+    "gpu.sample.gumbel._temperature_kernel": temperature.apply_temperature,
+    "gpu.sample.gumbel._gumbel_sample_kernel": gumbel.gumbel_sample,
+    "gpu.sample.min_p._min_p_kernel": temperature.apply_min_p,
+    "gpu.structured_outputs._apply_grammar_bitmask_kernel": grammar.apply_grammar_bitmask,
+    "gpu.sample.logprob._topk_log_softmax_kernel": logprobs.topk_log_softmax,
+    "gpu.sample.logprob._ranks_kernel": logprobs.ranks,
+    "gpu.sample.logprob._fill_logprob_token_ids_kernel": logprobs.fill_logprob_token_ids,
+    "gpu.sample.prompt_logprob._prompt_logprobs_token_ids_kernel": (
+        logprobs.prompt_logprobs_token_ids
+    ),
+    # Options of a request or of the engine.
+    "gpu.sample.penalties._penalties_kernel": penalties.apply_penalties,
+    "gpu.sample.penalties._bincount_kernel": penalties.bincount,
+    "gpu.sample.logit_bias._bias_kernel": bias.apply_bias,
+    "gpu.sample.bad_words._bad_words_kernel": bad_words.apply_bad_words,
+    "gpu.sample.thinking_budget._update_committed_marker_cache_kernel": (
+        thinking.update_committed_marker_cache
+    ),
+    "gpu.sample.thinking_budget._thinking_budget_kernel": thinking.apply_thinking_budget,
+    "gpu.sample.trace_replay._trace_replay_kernel": trace.replay_trace,
+    "gpu.sample.output._compact_sampling_mask_kernel": sampling_mask.compact_sampling_mask,
+    "gpu.metrics.logits._num_nans_kernel": sampling_mask.num_nans,
+    "utils._zero_kv_blocks_kernel": kv_cache.zero_kv_blocks,
+}
+
+# Full name of a kernel -> what stands in for it.
 KERNELS: Mapping[str, Replacement] = {
-    WORKER + name: replacement
-    for name, replacement in {
-        # Every step.
-        "gpu.buffer_utils._apply_write_kernel": staged_writes.apply_write,
-        "gpu.block_table._gather_block_tables_kernel": block_tables.gather_block_tables,
-        "gpu.block_table._compute_slot_mappings_kernel": block_tables.compute_slot_mappings,
-        "gpu.input_batch._prepare_prefill_inputs_kernel": inputs.prepare_prefill_inputs,
-        "gpu.input_batch._prepare_pos_seq_lens_kernel": inputs.prepare_pos_seq_lens,
-        "gpu.input_batch._combine_sampled_and_draft_tokens_kernel": (
-            inputs.combine_sampled_and_draft_tokens
-        ),
-        "gpu.input_batch._expand_idx_mapping_kernel": inputs.expand_idx_mapping,
-        "gpu.input_batch._get_num_sampled_and_rejected_kernel": (
-            update.get_num_sampled_and_rejected
-        ),
-        "gpu.input_batch._post_update_kernel": update.post_update,
-        "gpu.input_batch._post_update_num_computed_tokens_kernel": (
-            update.post_update_num_computed_tokens
-        ),
-        # Sampling.
-        "gpu.sample.gumbel._temperature_kernel": temperature.apply_temperature,
-        "gpu.sample.gumbel._gumbel_sample_kernel": gumbel.gumbel_sample,
-        "gpu.sample.min_p._min_p_kernel": temperature.apply_min_p,
-        "gpu.structured_outputs._apply_grammar_bitmask_kernel": grammar.apply_grammar_bitmask,
-        "gpu.sample.logprob._topk_log_softmax_kernel": logprobs.topk_log_softmax,
-        "gpu.sample.logprob._ranks_kernel": logprobs.ranks,
-        "gpu.sample.logprob._fill_logprob_token_ids_kernel": logprobs.fill_logprob_token_ids,
-        "gpu.sample.prompt_logprob._prompt_logprobs_token_ids_kernel": (
-            logprobs.prompt_logprobs_token_ids
-        ),
-        # Options of a request or of the engine.
-        "gpu.sample.penalties._penalties_kernel": penalties.apply_penalties,
-        "gpu.sample.penalties._bincount_kernel": penalties.bincount,
-        "gpu.sample.logit_bias._bias_kernel": bias.apply_bias,
-        "gpu.sample.bad_words._bad_words_kernel": bad_words.apply_bad_words,
-        "gpu.sample.thinking_budget._update_committed_marker_cache_kernel": (
-            thinking.update_committed_marker_cache
-        ),
-        "gpu.sample.thinking_budget._thinking_budget_kernel": thinking.apply_thinking_budget,
-        "gpu.sample.trace_replay._trace_replay_kernel": trace.replay_trace,
-        "gpu.sample.output._compact_sampling_mask_kernel": sampling_mask.compact_sampling_mask,
-        "gpu.metrics.logits._num_nans_kernel": sampling_mask.num_nans,
-        "utils._zero_kv_blocks_kernel": kv_cache.zero_kv_blocks,
-    }.items()
+    WORKER + name: replacement for name, replacement in _REPLACEMENTS.items()
 }
 
 

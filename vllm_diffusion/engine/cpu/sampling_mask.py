@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from vllm_diffusion.engine.cpu.bits import set_bits
 from vllm_diffusion.engine.cpu.ragged import steps
 
 
@@ -39,12 +39,12 @@ def compact_sampling_mask(
     if len(rows) == 0:
         return
     sources = cu_num_logits_ptr.numpy()[req[rows]] + slot[rows]
-    is_kept = torch.isfinite(logits_ptr[torch.from_numpy(sources).long()]).numpy()
-    num_kept = np.count_nonzero(is_kept, axis=1)
+    is_kept = np.isfinite(logits_ptr.float().numpy()[sources])
+    packed = np.packbits(is_kept, axis=1, bitorder="little")
+    packed_mask_ptr.numpy()[rows] = packed
+    row, token = set_bits(packed)
+    num_kept = np.bincount(row, minlength=len(rows))
     counts[rows] = num_kept
-    packed_mask_ptr.numpy()[rows] = np.packbits(is_kept, axis=1, bitorder="little")
-
-    row, token = is_kept.nonzero()
     place = steps(len(row)) - (num_kept.cumsum() - num_kept).repeat(num_kept)
     fits = place < max_num_kept
     token_ids_ptr.numpy()[rows[row[fits]], place[fits]] = token[fits]
@@ -59,4 +59,4 @@ def num_nans(
     **_: Any,
 ) -> None:
     """Replace ``metrics.logits._num_nans_kernel``: NaN logits per row."""
-    torch.sum(torch.isnan(logits_ptr), dim=1, dtype=num_nans_ptr.dtype, out=num_nans_ptr)
+    np.add.reduce(np.isnan(logits_ptr.float().numpy()), axis=1, out=num_nans_ptr.numpy())

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vllm_diffusion.engine.cpu.logits import float32_rows
+
 
 def apply_temperature(
     logits_ptr: Tensor,
@@ -38,9 +40,8 @@ def apply_min_p(
     """Replace ``min_p._min_p_kernel``: drop tokens less likely than ``min_p`` times the likeliest,
     that is below ``max + log(min_p)``. Rows without min-p have a threshold of -inf."""
     min_p = min_p_ptr.numpy()[expanded_idx_mapping_ptr.numpy()]
-    log_min_p = np.full(len(min_p), -np.inf, np.float32)
-    np.log(min_p, out=log_min_p, where=min_p > 0)
-    if logits_ptr.shape[0] == 0:
-        return
-    threshold = logits_ptr.amax(dim=1).float() + torch.from_numpy(log_min_p)
-    logits_ptr.masked_fill_(logits_ptr < threshold.unsqueeze(1), -torch.inf)
+    threshold = np.full(len(min_p), -np.inf, np.float32)
+    np.log(min_p, out=threshold, where=min_p > 0)
+    with float32_rows(logits_ptr) as logits:
+        threshold += logits.max(axis=1)
+        np.copyto(logits, -np.inf, where=logits < threshold[:, None])

@@ -1,0 +1,230 @@
+"""Diffusion against its autoregressive twin: same prompts, same engine, same server.
+
+    python benchmarks/twin.py --json result.json
+    python benchmarks/twin.py --quick
+
+Starts ``vllm serve`` for one model after the other and asks both through the OpenAI client. The
+full run writes a section of docs/benchmarks.md and docs/plots/twin.png; a quick one writes the same
+files under build/twin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # for the packages of this folder, when run as a script
+
+import httpx  # noqa: E402
+import openai  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.progress import (  # noqa: E402
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from benchmarks.serving import machine, markdown, plot, results, tables  # noqa: E402
+from benchmarks.serving.measure import Measured, Protocol, measure  # noqa: E402
+from benchmarks.serving.server import ServerError, check_model, serve  # noqa: E402
+from benchmarks.serving.settings import Setting, diffusion_settings  # noqa: E402
+from benchmarks.tiny.prompts import load_prompts  # noqa: E402
+
+BUILD = Path("build/twin")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", help="write every number here")
+    add("--quick", action="store_true", help="a look in two minutes: few prompts, one pass")
+    add("--per-task", type=int, metavar="N", help="prompts a task for accuracy (50; quick: 3)")
+    add("--speed-per-task", type=int, metavar="N", help="prompts a task for speed (5; quick: 1)")
+    add("--repeats", type=int, metavar="N", help="timing passes (3; quick: 1)")
+    add("--concurrency", type=int, nargs="+", metavar="N", help="(1 4 16; quick: 1 4)")
+    add(
+        "--thresholds",
+        nargs="+",
+        metavar="T",
+        help="of the diffusion model; 1 accepts one token a step, 'default' is the model's own "
+        "(1 0.999 default 0.9; quick: 1 default)",
+    )
+    add("--max-tokens", type=int, default=160, metavar="N", help="most tokens of an answer")
+    add("--diffusion", type=Path, default=Path("examples/models/tiny-diffusion"), metavar="FOLDER")
+    add("--twin", type=Path, default=Path("examples/models/tiny-ar"), metavar="FOLDER")
+    add("--port", type=int, default=0, help="of the server (default: any free one)")
+    add(
+        "--bind",
+        default=os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto"),
+        metavar="CORES",
+        help="cores of the worker's threads, as in VLLM_CPU_OMP_THREADS_BIND (default: that "
+        "variable, else auto: all cores but one)",
+    )
+    add("--server-args", default="", metavar="FLAGS", help="more flags for both servers")
+    add("--start-timeout", type=float, default=300, metavar="S", help="for a server to start")
+    add(
+        "--docs",
+        type=Path,
+        metavar="FOLDER",
+        help=f"where benchmarks.md and plots/twin.png go (docs; quick: {BUILD})",
+    )
+    arguments = parser.parse_args(argv)
+    quick: dict[str, Any] = {
+        "per_task": 3,
+        "speed_per_task": 1,
+        "repeats": 1,
+        "concurrency": [1, 4],
+        "thresholds": ["1", "default"],
+        "docs": BUILD,
+    }
+    full: dict[str, Any] = {
+        "per_task": 50,
+        "speed_per_task": 5,
+        "repeats": 3,
+        "concurrency": [1, 4, 16],
+        "thresholds": ["1", "0.999", "default", "0.9"],
+        "docs": Path("docs"),
+    }
+    for name, value in (quick if arguments.quick else full).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    for name in ("per_task", "speed_per_task", "repeats", "max_tokens"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    arguments.concurrency = sorted(set(arguments.concurrency))
+    if arguments.concurrency[0] < 1:
+        parser.error("--concurrency must be at least 1")
+    return arguments
+
+
+def server_flags(arguments: argparse.Namespace) -> list[str]:
+    """The same for both models."""
+    return [
+        *("--dtype", "bfloat16", "--max-model-len", "1024"),
+        *("--max-num-seqs", str(max(arguments.concurrency))),
+        *("--kv-cache-memory-bytes", str(256 << 20)),
+        *("--no-enable-prefix-caching", "--enable-per-request-metrics"),
+        *arguments.server_args.split(),
+    ]
+
+
+def run_model(
+    settings: Sequence[Setting],
+    protocol: Protocol,
+    arguments: argparse.Namespace,
+    environment: dict[str, str],
+    progress: Progress,
+) -> list[Measured]:
+    """Serve one model and measure its settings.
+
+    Raises:
+        ServerError: also when requests fail, with the server's log.
+    """
+    model = settings[0].model
+    task = progress.add_task(f"{model.name}: starting", total=protocol.num_requests(len(settings)))
+    with serve(
+        model,
+        flags=server_flags(arguments),
+        environment=environment,
+        port=arguments.port,
+        log_folder=BUILD,
+        start_seconds=arguments.start_timeout,
+    ) as server:
+        try:
+            measured = measure(
+                server,
+                settings,
+                protocol,
+                on_pass=lambda text: progress.update(task, description=text),
+                on_reply=lambda: progress.advance(task),
+            )
+        except (openai.OpenAIError, httpx.HTTPError) as error:
+            raise ServerError(
+                f"a request to {model.name} failed: {error!r}\n{server.log_tail()}"
+            ) from error
+    progress.update(task, description=f"{model.name}: done")
+    return measured
+
+
+def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure both twins."""
+    for model in (arguments.diffusion, arguments.twin):
+        check_model(model)
+    groups = [
+        diffusion_settings(arguments.diffusion, arguments.thresholds),
+        [Setting(arguments.twin, None)],
+    ]
+    protocol = Protocol(
+        speed_samples=load_prompts("test", arguments.speed_per_task),
+        accuracy_samples=load_prompts("test", arguments.per_task),
+        concurrencies=arguments.concurrency,
+        repeats=arguments.repeats,
+        max_tokens=arguments.max_tokens,
+    )
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": arguments.bind, "VLLM_NO_USAGE_STATS": "1"}
+    facts = machine.describe("benchmarks/twin.py", environment)
+    if warning := machine.busy_warning(facts):
+        console.print(f"[yellow]Warning: {warning}.")
+    start = time.perf_counter()
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    ]
+    rows: list[results.Row] = []
+    with Progress(*columns, console=console) as progress:
+        for settings in groups:
+            measured = run_model(settings, protocol, arguments, environment, progress)
+            rows += map(results.summarize, measured)
+    results.add_speed_ups(rows)
+    return {
+        "machine": facts,
+        "seconds": round(time.perf_counter() - start, 1),
+        "server_flags": server_flags(arguments),
+        "prompts": {
+            "split": "test",
+            "accuracy_per_task": arguments.per_task,
+            "speed_per_task": arguments.speed_per_task,
+            "repeats": arguments.repeats,
+            "max_tokens": arguments.max_tokens,
+        },
+        "settings": rows,
+    }
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    console = Console()
+    try:
+        result = run(arguments, console)
+    except (ServerError, ValueError) as error:
+        console.print(f"twin.py: {error}", style="red", markup=False, highlight=False)
+        return 1
+    for table in tables.all_tables(result["settings"]):
+        console.print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    facts = result["machine"]
+    picture = arguments.docs / "plots" / "twin.png"
+    caption = f"{facts['cpu']}, {facts['num_cores']} cores, {facts['date']}, {facts['commit']}"
+    plot.draw(result["settings"], caption, picture)
+    page = arguments.docs / "benchmarks.md"
+    markdown.replace_section(page, "twin", markdown.twin_section(result, "plots/twin.png"))
+    console.print(f"{result['seconds']:.0f} s in all; written: {page}, {picture}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""Two ranks, each with half of the heads and of the vocabulary."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.parity.cases import RULES, Yardstick
+from tests.parity.engines import EnginePool
+
+Yardsticks = Callable[[int], Yardstick]
+
+
+@pytest.mark.slow
+def test_two_ranks(
+    engines: EnginePool, yardstick: Yardsticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy requests equal the reference, drawn ones what one rank draws."""
+    reference = yardstick(8)
+    cases = [reference.draw(6 + 5 * n, 19, 8, rule=rule) for n, rule in enumerate(RULES[:7])]
+    drawn = {"temperature": 1.0, "seed": 7, "max_tokens": 19}
+    single = engines(8)
+    single.add("drawn", cases[0].prompt, **drawn)
+    single.drain()
+    expected = single.outcomes("drawn")[0].tokens
+
+    # The ranks are processes of their own; ending them ends this process's groups as well.
+    engines.close()
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    engine = engines(8, tensor_parallel_size=2)
+    try:
+        reference.compare(cases, engine.run(cases))
+        engine.add("drawn", cases[0].prompt, **drawn)
+        engine.drain()
+        assert engine.outcomes("drawn")[0].tokens == expected
+    finally:
+        engines.close()

@@ -1,0 +1,164 @@
+"""The patches on vLLM: which there are, what they leave alone, and how they fail.
+
+Each is tried on vLLM itself; nothing is loaded or served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm", reason="the patches need vLLM")
+
+from vllm.config import VllmConfig
+from vllm.exceptions import VLLMValidationError
+from vllm.sampling_params import SamplingParams
+from vllm.v1.metrics.loggers import PrometheusStatLogger
+from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
+
+from vllm_diffusion import compat, plugin
+
+TARGETS = {
+    "runner_without_triton": (VllmConfig, "use_v2_model_runner"),
+    "request_validation": (SamplingParams, "_validate_diffusion"),
+    "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
+    "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
+}
+OURS = SimpleNamespace(architecture="SDARForCausalLM", is_diffusion=True)
+OTHER = SimpleNamespace(architecture="Qwen3ForCausalLM", is_diffusion=False)
+OTHER_DIFFUSION = SimpleNamespace(architecture="DiffusionGemma", is_diffusion=True)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Apply the patches as a new process would; vLLM is put back afterwards."""
+    monkeypatch.setattr(compat, "ACTIVE", {})
+    for owner, name in TARGETS.values():
+        monkeypatch.setattr(owner, name, vars(owner)[name])
+    monkeypatch.setattr(
+        VllmConfig, "_validate_v2_model_runner", VllmConfig._validate_v2_model_runner
+    )
+    return compat.apply
+
+
+def test_the_patches_are_frozen() -> None:
+    """A new patch is seen here, and in ``docs/structure.md``."""
+    names = [patch.__name__ for patch in compat.PATCHES]
+    assert names == [
+        "runner_without_triton",
+        "request_validation",
+        "prometheus_metrics",
+        "response_metrics",
+    ]
+
+
+def test_active_patches_say_why(fresh: Callable[[], None]) -> None:
+    assert compat.ACTIVE == {}
+    fresh()
+    assert list(compat.ACTIVE) == list(TARGETS)
+    assert all(why.endswith(".") and len(why) > 20 for why in compat.ACTIVE.values())
+
+
+def test_every_patch_says_when_it_can_go() -> None:
+    for patch in compat.PATCHES:
+        closure = [cell.cell_contents for cell in patch.__closure__ or ()]
+        doc = next(c.__doc__ for c in closure if callable(c) and c.__name__ == patch.__name__)
+        for phrase in ("Without it", "Acts ", "Remove when"):
+            assert phrase in " ".join((doc or "").split()), (patch.__name__, phrase)
+
+
+def test_registering_again_changes_nothing() -> None:
+    plugin.register()
+    before = {name: vars(owner)[name] for owner, name in TARGETS.values()}
+    plugin.register()
+    assert {name: vars(owner)[name] for owner, name in TARGETS.values()} == before
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_moved_target_is_named(
+    name: str, fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, attribute = TARGETS[name]
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", False)
+    monkeypatch.delattr(owner, attribute)
+    with pytest.raises(RuntimeError) as caught:
+        fresh()
+    message = str(caught.value)
+    assert f"{owner.__name__}.{attribute} is not in vLLM " in message
+    assert "Install a supported vLLM" in message
+    assert name not in compat.ACTIVE
+
+
+def config(model_config: Any, unsupported: list[str] | None = None) -> Any:
+    """Just what the runner's choice reads of a ``VllmConfig``."""
+    made = VllmConfig.__new__(VllmConfig)
+    made.model_config = model_config
+    made._get_v2_model_runner_unsupported_features = lambda: unsupported or []
+    return made
+
+
+def test_only_our_models_get_the_second_runner(
+    fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", False)
+    monkeypatch.setattr(VllmConfig, "use_v2_model_runner", property(lambda self: "vLLM's choice"))
+    asked: list[Any] = []
+    monkeypatch.setattr(VllmConfig, "_validate_v2_model_runner", asked.append)
+    fresh()
+    ours, other = config(OURS), config(OTHER)
+    assert ours.use_v2_model_runner is True
+    assert other.use_v2_model_runner == "vLLM's choice"
+    assert config(None).use_v2_model_runner == "vLLM's choice"
+    ours._validate_v2_model_runner()
+    other._validate_v2_model_runner()
+    assert asked == [other]
+    with pytest.raises(ValueError, match="does not support: sleep mode, elephants"):
+        config(OURS, ["sleep mode", "elephants"])._validate_v2_model_runner()
+
+
+def test_with_triton_the_runner_is_vllms_choice(
+    fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", True)
+    choice = vars(VllmConfig)["use_v2_model_runner"]
+    fresh()
+    assert vars(VllmConfig)["use_v2_model_runner"] is choice
+
+
+def test_requests_of_other_models_are_checked_by_vllm(
+    fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        SamplingParams, "_validate_diffusion", lambda self, model: asked.append(model)
+    )
+    checked: list[Any] = []
+    monkeypatch.setattr(
+        "vllm_diffusion.server.validation.validate", lambda params, model: checked.append(model)
+    )
+    fresh()
+    for model in (OTHER, OTHER_DIFFUSION, OURS):
+        SamplingParams(temperature=0.5)._validate_diffusion(model)
+    assert asked == [OTHER, OTHER_DIFFUSION]
+    assert checked == [OURS]
+
+
+def test_vllms_refusal_of_other_diffusion_models_stays(fresh: Callable[[], None]) -> None:
+    fresh()
+    with pytest.raises(VLLMValidationError, match="not yet supported with diffusion models"):
+        SamplingParams(temperature=0.5)._validate_diffusion(OTHER_DIFFUSION)
+
+
+def test_acceptance_metrics_of_other_models_stay(fresh: Callable[[], None]) -> None:
+    record = RequestSpecDecodeMetrics.new(2)
+    before = record.to_dict()
+    fresh()
+    assert record.to_dict() == before
+    assert "diffusion" not in record.to_dict()
+    ours = RequestSpecDecodeMetrics(
+        num_spec_tokens=4, num_draft_tokens=8, per_step_accepted=[0, 4], per_step_drafted=[4, 4]
+    )
+    assert ours.to_dict()["diffusion"]["num_denoising_steps"] == 2

@@ -1,0 +1,93 @@
+"""``vllm-diffusion doctor``: every row, the marks and the exit status."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("vllm", reason="the report is about vLLM's seams")
+
+from vllm_diffusion import __version__, cli, compat, doctor
+from vllm_diffusion.family import FAMILIES
+from vllm_diffusion.kernels import dispatch
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry point is there and nothing keeps it out."""
+    monkeypatch.delenv("VLLM_PLUGINS", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    entries = [type("Entry", (), {"name": doctor.ENTRY_POINT})()]
+    monkeypatch.setattr(doctor.metadata, "entry_points", lambda group: entries)
+
+
+def by_name() -> dict[str, doctor.Finding]:
+    return {finding.name: finding for finding in doctor.findings()}
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_sound_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor.run() == 0
+    printed = capsys.readouterr().out
+    for name in ("python", "torch", "vllm", *compat.ACTIVE, *FAMILIES, "row_stats"):
+        assert name in printed
+    assert "broken" not in printed
+
+
+@pytest.mark.usefixtures("installed")
+def test_rows_come_in_order() -> None:
+    topics = list(dict.fromkeys(finding.topic for finding in doctor.findings()))
+    assert topics == ["version", "host", "seam", "patch", "kernel", "architecture"]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_plugin_kept_out_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", "lora_resolver")
+    finding = by_name()[doctor.ENTRY_POINT_GROUP]
+    assert finding.state == doctor.BROKEN
+    assert "VLLM_PLUGINS=lora_resolver keeps it out: add diffusion" in finding.value
+    assert doctor.run() == 1
+    assert "broken" in capsys.readouterr().out  # in words: a pipe shows no colours
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("allowed", ["diffusion", "lora_resolver,diffusion"])
+def test_a_plugin_named_among_others_is_sound(
+    allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_PLUGINS", allowed)
+    assert by_name()[doctor.ENTRY_POINT_GROUP].state == doctor.OK
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_missing_entry_point_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.metadata, "entry_points", lambda group: [])
+    finding = by_name()[doctor.ENTRY_POINT_GROUP]
+    assert finding.state == doctor.BROKEN
+    assert "pip install" in finding.value
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_slow_kernel_is_marked_and_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    with dispatch.forced("torch"):
+        finding = by_name()["row_stats"]
+        assert "torch" in finding.value
+        assert doctor.run() == 0
+    assert (finding.state == doctor.SLOW) == ("slow" in capsys.readouterr().out)
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 2
+
+
+@pytest.mark.usefixtures("installed")
+def test_doctor_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    assert "SDARForCausalLM" in capsys.readouterr().out
