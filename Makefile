@@ -30,7 +30,15 @@ serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
 	$(BIN)/vllm serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
 	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(ARGS)
 
-test: setup ## run the unit, parity and server tests (ARGS= goes to pytest)
+# Only its interpreter is used, as the yardstick of engine/cpu, and only in processes of their own:
+# beside vLLM in .venv it would be imported by it. 3.7 is the first whose interpreter runs them all.
+TRITON = build/triton/triton-3.7.1.dist-info
+$(TRITON): | setup
+	@echo "  fetching triton 3.7.1, whose interpreter the kernel tests compare with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --target build/triton triton==3.7.1
+
+test: setup $(TRITON) ## run the unit, parity and server tests (ARGS= goes to pytest)
 	$(BIN)/python -m pytest $(SUITES) $(ARGS)
 
 check: setup ## format, lint, types of the core, unit tests

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -197,6 +198,8 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
             "split": "test",
             "accuracy_per_task": arguments.per_task,
             "speed_per_task": arguments.speed_per_task,
+            "num_accuracy": len(protocol.accuracy_samples),
+            "num_speed": len(protocol.speed_samples),
             "repeats": arguments.repeats,
             "max_tokens": arguments.max_tokens,
         },
@@ -207,11 +210,15 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
 def main() -> int:
     arguments = parse_arguments()
     console = Console()
+    # So that `with serve(...)` ends the server then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         result = run(arguments, console)
     except (ServerError, ValueError) as error:
         console.print(f"twin.py: {error}", style="red", markup=False, highlight=False)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     for table in tables.all_tables(result["settings"]):
         console.print(table)
     if arguments.json:

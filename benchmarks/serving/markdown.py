@@ -100,17 +100,23 @@ def _task_table(rows: Sequence[Row]) -> str:
 def twin_section(result: Mapping[str, Any], plot: str) -> str:
     """The section that compares the twins."""
     rows, prompts = result["settings"], result["prompts"]
+    at = concurrencies_of(rows)
     return f"""## Diffusion against its autoregressive twin
 
 {provenance(result["machine"])}
 
-Two models of one shape, tokenizer and training set (`benchmarks/tiny`) behind `vllm serve` with the
-same flags (`{" ".join(result["server_flags"])}`): no prefix is cached, so every prompt is computed.
-Greedy chat requests from the OpenAI client on the same machine. Accuracy: exact answers to
-{prompts["accuracy_per_task"]} test prompts a task. Speed: {prompts["speed_per_task"]} of them a
-task, 1 or more at a time, median of {prompts["repeats"]} passes (and range); answers come whole.
-Tokens per forward count the prompt's forward and every commit. ms/step: time in the engine over
-forwards, one request at a time. Speed-up: tokens/s over the twin's at the same concurrency.
+Two models of one shape, tokenizer and training set (`benchmarks/tiny`), one after the other behind
+`vllm serve` with the same flags: `{" ".join(result["server_flags"])}`. No prefix is cached, so
+every prompt is computed. Greedy chat requests from the OpenAI client on the same machine.
+
+* Rows: the diffusion model by acceptance threshold (1 accepts one token a step, * is the model's
+  own), and the autoregressive twin.
+* exact: right answers to {prompts["num_accuracy"]} test prompts, {max(map(int, at))} at a time.
+* tokens/forward: output tokens over all forwards, the prompt's and every commit included;
+  tokens/step leaves forwards of prompt chunks alone out. From the same requests.
+* tokens/s: {prompts["num_speed"]} of these prompts, {" or ".join(at)} at a time, whole answers;
+  median of {prompts["repeats"]} passes (range). Speed-up: over the twin's at the same concurrency.
+* ms/step: a request's time in the engine over its forwards, {at[0]} at a time.
 
 {_main_table(rows)}
 

@@ -47,7 +47,7 @@ def _draw_accuracy(axes: Any, rows: Sequence[Row], colors: Sequence[Any]) -> Non
             label=row["name"],
         )
     axes.set(xlabel="tokens per forward", ylabel="exact answers, %", title="Accuracy")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.1 * max(row["tokens_per_forward"] for row in rows))
     low, high = axes.get_ylim()
     middle, half = (low + high) / 2, max(5.0, (high - low) / 2 * 1.2)
     axes.set_ylim(max(-2.0, middle - half), min(102.0, middle + half))
@@ -91,7 +91,7 @@ def draw(rows: Sequence[Row], caption: str, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     left.grid(axis="x", alpha=0.3)
     handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(rows), frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(rows), frameon=False)
     figure.supxlabel(caption, fontsize=8, color="#666666")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

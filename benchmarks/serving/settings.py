@@ -25,10 +25,8 @@ class Setting:
     @property
     def name(self) -> str:
         if self.threshold is None:
-            return "autoregressive"
-        if self.threshold >= 1.0:
-            return "diffusion, a token a step"
-        return f"diffusion, {self.threshold:g}" + (" (default)" if self.is_default else "")
+            return "AR twin"
+        return f"threshold {self.threshold:g}" + ("*" if self.is_default else "")
 
     @property
     def xargs(self) -> dict[str, Any]:

@@ -26,8 +26,10 @@ def milliseconds(value: float | None) -> str:
 def overview(rows: Sequence[Row]) -> Table:
     """What a setting answers and what a forward brings."""
     table = _new("Accuracy and forwards")
+    table.caption = "* the model's own threshold; threshold 1 accepts one token a step"
+    table.caption_justify = "left"
     table.add_column("setting")
-    for title in ("exact answers", "tokens/forward", "tokens/step", "tokens/answer"):
+    for title in ("exact", "tokens/forward", "tokens/step", "tokens/answer"):
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(
@@ -46,7 +48,7 @@ def speed(rows: Sequence[Row], concurrency: str) -> Table:
     table.add_column("setting")
     for title in (
         *("tokens/s", "range", "speed-up", "ms/step"),
-        *("first token ms", "p95", "streamed tokens/s"),
+        *("first ms", "p95", "streamed/s"),
     ):
         table.add_column(title, justify="right")
     for row in rows:

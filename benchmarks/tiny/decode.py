@@ -61,12 +61,15 @@ def _cut(tokens_BT: Tensor, prompts: list[list[int]], num_steps_B: Tensor) -> Ge
     return Generated(answers, num_steps_B, torch.tensor([len(answer) + 1 for answer in answers]))
 
 
-def accept(logits_BLV: Tensor, tokens_BL: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def accept(
+    logits_BLV: Tensor, tokens_BL: Tensor, is_answer_BL: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
     """Predictions, and which of them to keep."""
     logits_BLV[..., MASK_ID] = float("-inf")
     confidence_BL, predicted_BL = logits_BLV.float().softmax(-1).max(-1)
     masked_BL = tokens_BL == MASK_ID
-    is_eos_BL = masked_BL & (predicted_BL == EOS_ID)
+    # Nothing after an EOS matters, be it accepted or only predicted.
+    is_eos_BL = is_answer_BL & (torch.where(masked_BL, predicted_BL, tokens_BL) == EOS_ID)
     is_candidate_BL = masked_BL & (is_eos_BL.cumsum(1) - is_eos_BL.int() == 0)
     confidence_BL = confidence_BL.where(is_candidate_BL, torch.tensor(-1.0))
     is_best_BL = torch.arange(BLOCK) == confidence_BL.argmax(1, keepdim=True)
@@ -94,7 +97,9 @@ def generate_blocks(
         mask_BTS = torch.arange(num_positions) < (start_B + BLOCK)[:, None, None]
         mask = mask_BTS[:, None].expand(-1, 1, BLOCK, -1)
         logits_BLV = model.lm_head(model(tokens_BL, position_BL, mask, cache))
-        predicted_BL, accepted_BL = accept(logits_BLV, tokens_BL, threshold)
+        predicted_BL, accepted_BL = accept(
+            logits_BLV, tokens_BL, is_answer_BT.gather(1, position_BL), threshold
+        )
         accepted_BL &= needs_step_B[:, None]
         tokens_BT.scatter_(1, position_BL, torch.where(accepted_BL, predicted_BL, tokens_BL))
         num_steps_B += needs_step_B

@@ -73,5 +73,5 @@ def test_metrics_of_an_output() -> None:
     assert metrics == DecodeMetrics(
         num_tokens=4, num_denoising_steps=1, num_prefill_forwards=1, blocks_by_steps={1: 1}
     )
-    with pytest.raises(ValueError, match="no decode metrics.*unfinished"):
+    with pytest.raises(ValueError, match=r"no decode metrics.*unfinished"):
         decode_metrics(SimpleNamespace(spec_decode_metrics=None))

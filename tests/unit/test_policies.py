@@ -127,9 +127,7 @@ def test_the_schedule_sums_up_to_the_block(length: int, max_steps: int) -> None:
 def by_formula(name: str, view, floor: int) -> list[int]:
     """The policies once more, position by position."""
     threshold = float(view.threshold_B[0])
-    prob, second, entropy = (
-        t[0].double().tolist() for t in (view.prob_BL, view.second_BL, view.entropy_BL)
-    )
+    prob, entropy = (t[0].double().tolist() for t in (view.prob_BL, view.entropy_BL))
     score = {
         "confidence": prob,
         "static": prob,

@@ -53,8 +53,9 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     """
     for field, unset in UNSUPPORTED.items():
         value = getattr(params, field, unset)
-        # An empty list or dict asks for nothing, like None.
-        if value != unset and not (unset is None and value in ([], {})):
+        # An empty list or dict asks for nothing, like None; 0 is no None.
+        asks_nothing = value is None or (isinstance(value, (list, dict)) and not value)
+        if not asks_nothing and (unset is None or value != unset):
             raise _refuse(field, value, "leave it out")
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
         raise _refuse("seed", params.seed, "it must be a signed 64-bit integer")

@@ -3,16 +3,16 @@
 from random import Random
 
 from ..sample import Sample, ask
-from .lexicon import WORDS, draw_words, invent_word
+from .lexicon import draw_words, invent_word
 
 DIGITS = "zero one two three four five six seven eight nine".split()
 
 
 def copy(rng: Random) -> Sample:
-    """Repeat a list of words, a few of them invented."""
-    num_words = rng.randint(14, 44)
+    """Repeat a list of distinct words, a few of them invented."""
     words = [
-        invent_word(rng) if rng.random() < 0.06 else rng.choice(WORDS) for _ in range(num_words)
+        invent_word(rng) if rng.random() < 0.06 else word
+        for word in draw_words(rng, rng.randint(14, 34))
     ]
     lead = rng.choice(("Repeat these words:", "Copy this line:"))
     return ask("copy", f"{lead} {' '.join(words)}", " ".join(words))

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from .oracle import Oracle
+from .oracle import Oracle, missing_package
 
 
 @pytest.fixture(scope="session")
 def oracle() -> Iterator[Oracle]:
     """Triton's interpreter over vLLM's kernels."""
-    for package in ("triton", "vllm"):
-        if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed; the replaced kernels cannot be run")
+    if package := missing_package():
+        pytest.skip(f"{package} is not installed, the replaced kernels cannot run: see oracle.py")
     client = Oracle()
     yield client
     client.close()

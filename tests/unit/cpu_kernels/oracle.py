@@ -1,8 +1,14 @@
 """The real Triton kernels of vLLM, run by Triton's interpreter in a process of their own.
 
 Why a process: the interpreter is chosen by an environment variable that Triton reads when it is
-imported, and other tests of the same session may import Triton without it. The kernels are taken
+imported, and other tests of the same run may import Triton without it. The kernels are taken
 out of vLLM's source files as they stand; nothing of vLLM is imported.
+
+Triton is big and the CPU host works without it, so it need not be installed in the environment
+(vLLM finds it, warns that it cannot use it, and imports it all the same). It is looked for in
+``build/triton`` too, where only this process sees it:
+
+    pip install --no-deps --target build/triton triton==3.7.1
 """
 
 from __future__ import annotations
@@ -18,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+TRITON_DIRECTORY = Path(__file__).parents[3] / "build" / "triton"
 
 # A launch argument that is a table of addresses travels as (POINTERS, tensors): an address means
 # something in one process only.
@@ -40,9 +48,10 @@ class Oracle:
     """Client of the interpreter process."""
 
     def __init__(self) -> None:
+        path = os.pathsep.join(filter(None, [str(TRITON_DIRECTORY), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, __file__],
-            env=os.environ | {"TRITON_INTERPRET": "1"},
+            env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -62,6 +71,15 @@ class Oracle:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=10)
+
+
+def missing_package() -> str | None:
+    """Return what has to be installed before the kernels can be run, if anything."""
+    if find_spec("vllm") is None:
+        return "vllm"
+    if find_spec("triton") is None and not (TRITON_DIRECTORY / "triton").is_dir():
+        return "triton"
+    return None
 
 
 def load_kernels(module: str) -> dict[str, Any]:

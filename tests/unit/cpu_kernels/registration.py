@@ -1,6 +1,6 @@
 """Register the replacements in a process of their own and put them to use; run by a test.
 
-Registering patches vLLM and torch for the whole process, so it cannot happen in the test session.
+Registering patches vLLM and torch for the whole process, so it cannot happen among the tests.
 """
 
 from __future__ import annotations

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from vllm_diffusion.engine.cpu.block_tables import gather_block_tables
+
 from .batches import BATCH_SIZES, MAX_REQS, ints, random_batch
 from .harness import I32, I64, check, run_both
-from .oracle import POINTERS, Oracle
+from .oracle import POINTERS, Oracle, resolve
 
 STRIDES = [16, 32]
 
@@ -36,6 +38,16 @@ def test_gather(oracle: Oracle, rng: np.random.Generator, num_reqs: int, num_gro
         is_block = torch.arange(strides[group]) < num_blocks[group][req].unsqueeze(1)
         assert torch.equal(actual[:num_reqs][is_block], wanted[:num_reqs][is_block])
         assert (actual[num_reqs:] == -7).all()
+
+
+def test_gather_with_a_dummy_request() -> None:
+    """Triton reads what lies before the tables; the replacement must not."""
+    source = torch.arange(8, dtype=I32).view(2, 4)
+    target = torch.full((2, 4), -7, dtype=I32)
+    pointers = resolve([(POINTERS, [source]), (POINTERS, [target])])
+    req, num_blocks = ints([1, -1], I64), ints([[4, 2]])
+    gather_block_tables(req, *pointers, ints([4], I64), num_blocks, 2, 2, BLOCK_SIZE=8)
+    assert target[0, :2].tolist() == [4, 5]
 
 
 @pytest.mark.parametrize("num_reqs", BATCH_SIZES)

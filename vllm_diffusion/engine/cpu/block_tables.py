@@ -29,7 +29,8 @@ def gather_block_tables(
     """
     if num_reqs == 0:
         return
-    req = batch_idx_to_req_idx.numpy()
+    # A dummy (index -1) gets any row; counted from the end, its row would lie outside all memory.
+    req = np.maximum(batch_idx_to_req_idx.numpy(), 0)
     num_blocks = num_blocks_ptr.numpy()
     tables = zip(
         src_block_table_ptrs.tolist(),

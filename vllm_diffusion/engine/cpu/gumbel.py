@@ -67,7 +67,9 @@ def gumbel_sample(
     logits = logits_ptr.float().numpy()
     local_argmax = local_argmax_ptr.numpy()
     local_max = local_max_ptr.numpy()
-    noise = (Noise64 if USE_FP64 else Noise32)(seeds, positions)
+    noise = None
+    if np.count_nonzero(temperature):
+        noise = (Noise64 if USE_FP64 else Noise32)(seeds, positions)
     num_blocks = -(-vocab_size // BLOCK_SIZE)
     tile_blocks = min(num_blocks, max(1, _TILE // BLOCK_SIZE))
     tile_rows = max(1, _TILE // (tile_blocks * BLOCK_SIZE))
@@ -83,7 +85,7 @@ def gumbel_sample(
             )
             values = scores[:, : last - first]
             values[:] = logits[rows, first:last]
-            if len(picked):
+            if noise is not None and len(picked):
                 sampled = logits[rows, first:last][picked]
                 if APPLY_TEMPERATURE:
                     sampled /= temps[picked, None]

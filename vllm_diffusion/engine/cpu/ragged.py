@@ -33,7 +33,7 @@ def segment_indices(
 ) -> np.ndarray:
     """Concatenate ``arange(starts[i], starts[i] + lens[i])``; `offsets` is the exclusive running
     sum of `lens` and `total` their sum."""
-    indices = (starts - offsets).repeat(lens)
+    indices: np.ndarray = (starts - offsets).repeat(lens)
     indices += steps(total)
     return indices
 

@@ -1,0 +1,115 @@
+"""A real ``vllm serve`` process: started, waited for, stopped, and its log at hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+START_SECONDS = 240
+STOP_SECONDS = 30
+LOG_LINES = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """``vllm serve`` in a process group of its own."""
+
+    def __init__(
+        self,
+        model: Path,
+        log: Path,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.log = log
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        command: Sequence[str] = (
+            str(Path(sys.executable).with_name("vllm")),
+            "serve",
+            str(model),
+            *("--host", "127.0.0.1", "--port", str(self.port)),
+            *("--served-model-name", model.name),
+            *args,
+        )
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as response:
+                return bool(response.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def log_tail(self, num_lines: int = LOG_LINES) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-num_lines:])
+
+    def wait_until_healthy(self) -> None:
+        """Return once requests are served.
+
+        Raises:
+            RuntimeError: it ended or took too long; with the end of its log.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not self.is_healthy:
+            if not self.is_alive or time.monotonic() > deadline:
+                state = "is not ready" if self.is_alive else f"ended ({self.process.returncode})"
+                self.kill()
+                raise RuntimeError(f"the server {state}; its log ends with\n{self.log_tail()}")
+            time.sleep(0.3)
+
+    def terminate(self) -> int:
+        """Ask it to stop, as an init system would, and return its exit status."""
+        if self.is_alive:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            tail = self.log_tail()
+            self.kill()
+            raise RuntimeError(
+                f"SIGTERM did not stop the server; its log ends with\n{tail}"
+            ) from None
+
+    def kill(self) -> None:
+        """Leave nothing of its process group behind."""
+        if self.group_is_alive:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    @property
+    def group_is_alive(self) -> bool:
+        """Whether any of its processes, engine core and workers included, still runs."""
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True

@@ -1,0 +1,185 @@
+"""What cannot be honoured is a 400 that names the field and the value; nothing is ignored.
+
+After each, the next request is answered as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.server.client import Client
+
+PROMPT = [20, 21, 22]
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "answer", "schema": {"type": "object"}},
+}
+
+
+@pytest.fixture(autouse=True)
+def served_afterwards(client: Client) -> Iterator[None]:
+    before = client.complete(PROMPT, max_tokens=20)
+    yield
+    assert client.complete(PROMPT, max_tokens=20) == before
+
+
+def refusal(client: Client, **fields: Any) -> dict[str, Any]:
+    """The error of a completion with these fields."""
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.complete(PROMPT, **fields)
+    error = caught.value.body
+    assert isinstance(error, dict)
+    assert error["code"] == 400
+    return error
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        ("diffusion_threshold", "high", "finite number"),
+        ("diffusion_threshold", "0.5", "finite number"),
+        ("diffusion_threshold", [0.5], "finite number"),
+        ("diffusion_threshold", -1, "from 0.0 to 1.0"),
+        ("diffusion_threshold", 2, "from 0.0 to 1.0"),
+        ("diffusion_max_steps", 0, "integer from 1"),
+        ("diffusion_max_steps", 2.5, "integer from 1"),
+        ("diffusion_max_steps", 2**62, "integer from 1"),
+        ("diffusion_block_length", 3, "must divide the served canvas, which is 16"),
+        ("diffusion_block_length", 32, "must divide the served canvas, which is 16"),
+        ("diffusion_policy", "greedy", "one of confidence, entropy, margin, static"),
+        ("diffusion_policy", 1, "one of confidence, entropy, margin, static"),
+        ("diffusion_tau", 0.5, "known are diffusion_policy, diffusion_threshold"),
+        ("diffusion_", 0.5, "known are diffusion_policy, diffusion_threshold"),
+    ],
+)
+def test_decode_fields(client: Client, field: str, value: Any, remedy: str) -> None:
+    error = refusal(client, **{field: value})
+    assert error["param"] == field
+    assert (
+        f"{field}={value!r}" in error["message"] or f"{field}={float(value)!r}" in error["message"]
+    )
+    assert remedy in error["message"]
+
+
+def test_a_threshold_outside_of_its_policys_range(client: Client) -> None:
+    error = refusal(client, diffusion_policy="entropy", diffusion_threshold=1001)
+    assert "diffusion_threshold=1001" in error["message"]
+    assert "'entropy' takes a threshold from 0.0 to 1000.0" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("literal", "value"), [("NaN", "nan"), ("Infinity", "inf"), ("1e999", "inf")]
+)
+def test_numbers_that_json_does_not_have(client: Client, literal: str, value: str) -> None:
+    status, body = client.post(
+        "/v1/completions",
+        f'{{"model": "{client.model}", "prompt": "a", '
+        f'"vllm_xargs": {{"diffusion_threshold": {literal}}}}}',
+    )
+    assert status == 400
+    assert f"diffusion_threshold={value} is not valid" in body["error"]["message"]
+
+
+@pytest.mark.parametrize("number", ["1" * 400, "-1" * 1 + "0" * 400])
+def test_numbers_that_no_machine_word_holds(client: Client, number: str) -> None:
+    status, body = client.post(
+        "/v1/completions",
+        f'{{"model": "{client.model}", "prompt": "a", '
+        f'"vllm_xargs": {{"diffusion_threshold": {number}}}}}',
+    )
+    assert status == 400, body
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("min_p", 0.1),
+        ("min_tokens", 2),
+        ("repetition_penalty", 1.1),
+        ("frequency_penalty", 0.5),
+        ("presence_penalty", -0.5),
+        ("logit_bias", {"20": 1.0}),
+        ("bad_words", ["fox"]),
+        ("allowed_token_ids", [20, 21]),
+        ("logprobs", 1),
+        ("prompt_logprobs", 1),
+        ("thinking_token_budget", 5),
+    ],
+)
+def test_fields_of_token_by_token_decoding(client: Client, field: str, value: Any) -> None:
+    # vLLM itself drops min_p where nothing is drawn.
+    error = refusal(client, temperature=1.0, **{field: value})
+    assert error["param"] == field
+    assert f"{field}=" in error["message"]
+    assert "is not supported for diffusion models: leave it out" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_format": SCHEMA},
+        {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {"regex": "[a-z]+"}},
+        {"structured_outputs": {"choice": ["yes", "no"]}},
+    ],
+    ids=str,
+)
+def test_structured_outputs(client: Client, fields: dict[str, Any]) -> None:
+    error = refusal(client, **fields)
+    assert "tructured output" in error["message"]
+    assert "response_format" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"logprobs": True, "top_logprobs": 2}, "logprobs=2"),
+        ({"logit_bias": {"20": 1.0}}, "logit_bias="),
+        ({"frequency_penalty": 1.0}, "frequency_penalty=1.0"),
+        ({"response_format": SCHEMA}, "response_format"),
+        ({"diffusion_threshold": 2}, "diffusion_threshold=2"),
+        ({"use_beam_search": True, "n": 2}, "logprobs="),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_chat_refuses_alike(client: Client, fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=words):
+        client.chat("Hello!", **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"frequency_penalty": 0.0, "presence_penalty": 0, "repetition_penalty": 1.0},
+        {"min_p": 0.0, "min_tokens": 0},
+        {"logit_bias": {}, "bad_words": []},
+        {"temperature": 1, "seed": -(2**63)},
+        {"temperature": 1, "seed": 2**63 - 1},
+        {"temperature": 1, "top_k": 2**31},
+        {"temperature": 2, "top_k": -1, "top_p": 1.0},
+        {"stop_token_ids": list(range(100, 300))},
+        {"diffusion_max_steps": 2**31 - 1},
+        {"diffusion_block_length": 1},
+        {"diffusion_policy": "entropy", "diffusion_threshold": 1000},
+        {"diffusion_policy": "static", "diffusion_threshold": 1, "diffusion_max_steps": 1},
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_extreme_and_neutral_values_are_served(client: Client, fields: dict[str, Any]) -> None:
+    answer = client.complete(PROMPT, max_tokens=20, **fields)
+    assert answer.finish_reason in ("length", "stop")
+
+
+def test_refusals_among_other_requests(client: Client) -> None:
+    """A stream that is under way does not notice."""
+    whole = client.complete(PROMPT, max_tokens=200, ignore_eos=True)
+    stream = client.completion(PROMPT, stream=True, max_tokens=200, ignore_eos=True)
+    token_ids: list[int] = []
+    for chunk in stream:
+        refusal(client, diffusion_threshold=2)
+        token_ids += chunk.to_dict()["choices"][0]["token_ids"]
+    assert token_ids == whole.token_ids

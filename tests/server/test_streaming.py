@@ -1,0 +1,123 @@
+"""Streams come block by block and say what the whole answer says; leaving one early is fine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.server.client import Client, diffusion_of, together
+from tests.server.counters import Counters, eventually
+from tests.server.limits import BLOCK_LENGTH, MAX_SEQS
+
+PROMPT = [20, 21, 22, 23, 24]
+
+
+def chunks_of(stream: Any) -> list[dict[str, Any]]:
+    return [chunk.to_dict() for chunk in stream]
+
+
+@pytest.mark.parametrize("prompt_length", [1, BLOCK_LENGTH - 1, BLOCK_LENGTH, BLOCK_LENGTH + 3])
+def test_a_chunk_is_a_block(client: Client, prompt_length: int) -> None:
+    prompt = list(range(20, 20 + prompt_length))
+    fields = {"max_tokens": 50, "ignore_eos": True}
+    whole = client.complete(prompt, **fields)
+    chunks = chunks_of(client.completion(prompt, stream=True, **fields))
+    blocks = [chunk["choices"][0]["token_ids"] for chunk in chunks]
+    assert [token_id for block in blocks for token_id in block] == whole.token_ids
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == whole.text
+    length = prompt_length
+    for block in blocks[:-1]:
+        length += len(block)
+        assert length % BLOCK_LENGTH == 0
+        assert len(block) <= BLOCK_LENGTH
+    assert len(blocks) == (prompt_length + 49) // BLOCK_LENGTH - prompt_length // BLOCK_LENGTH + 1
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [
+        *[None] * (len(chunks) - 1),
+        "length",
+    ]
+
+
+def test_chat_stream(client: Client) -> None:
+    fields = {"max_tokens": 60, "ignore_eos": True}
+    whole = client.chat("Tell me a story.", **fields)
+    chunks = list(client.chat("Tell me a story.", stream=True, **fields))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    assert deltas[0].role == "assistant"
+    assert "".join(delta.content or "" for delta in deltas) == whole.choices[0].message.content
+    assert sum(bool(delta.content) for delta in deltas) >= 3
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_usage_and_metrics_in_the_last_chunk(client: Client) -> None:
+    fields = {"max_tokens": 40, "ignore_eos": True}
+    whole = client.complete(PROMPT, **fields)
+    *_, last = chunks_of(
+        client.completion(PROMPT, stream=True, stream_options={"include_usage": True}, **fields)
+    )
+    assert last["choices"] == []
+    assert last["usage"]["prompt_tokens"] == len(PROMPT)
+    assert last["usage"]["completion_tokens"] == 40
+    assert diffusion_of(last) == whole.diffusion
+
+
+def test_continuous_usage(client: Client) -> None:
+    chunks = chunks_of(
+        client.completion(
+            PROMPT,
+            stream=True,
+            max_tokens=40,
+            ignore_eos=True,
+            stream_options={"include_usage": True, "continuous_usage_stats": True},
+        )
+    )
+    seen = 0
+    for chunk in chunks[:-1]:
+        seen += len(chunk["choices"][0]["token_ids"])
+        assert chunk["usage"]["completion_tokens"] == seen
+
+
+def test_streams_at_once_do_not_mix(client: Client) -> None:
+    prompts = [[60 + number] * (4 + 7 * number) for number in range(6)]
+    whole = [client.complete(prompt, max_tokens=40).token_ids for prompt in prompts]
+
+    def stream(prompt: list[int]) -> list[int]:
+        chunks = chunks_of(client.completion(prompt, stream=True, max_tokens=40))
+        return [token_id for chunk in chunks for token_id in chunk["choices"][0]["token_ids"]]
+
+    assert together([lambda p=p: stream(p) for p in prompts]) == whole
+
+
+def is_idle(client: Client) -> bool:
+    """Nothing runs, nothing waits, and no KV page is held.
+
+    The gauges are as old as the last step, so each look makes the server do one.
+    """
+    client.complete([9], max_tokens=1)
+    now = Counters.read(client.url)
+    gauges = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+    return all(now(name) == 0 for name in gauges)
+
+
+@pytest.mark.parametrize("num_read", [0, 1, 3])
+def test_an_abandoned_stream_frees_its_pages(client: Client, num_read: int) -> None:
+    stream = client.completion(PROMPT, stream=True, max_tokens=900, ignore_eos=True)
+    for _ in range(num_read):
+        next(stream)
+    stream.close()
+    assert eventually(lambda: is_idle(client))
+
+
+def test_abandoned_streams_do_not_disturb_the_others(client: Client) -> None:
+    """More streams than the server takes at a time; some of them never start."""
+    expected = client.complete(PROMPT, max_tokens=60, ignore_eos=True)
+    streams = [
+        client.completion([70 + i], stream=True, max_tokens=900, ignore_eos=True)
+        for i in range(MAX_SEQS + 3)
+    ]
+    next(streams[0])
+    for stream in streams:
+        stream.close()
+    answer = client.complete(PROMPT, max_tokens=60, ignore_eos=True)
+    assert answer.token_ids == expected.token_ids
+    assert eventually(lambda: is_idle(client))
