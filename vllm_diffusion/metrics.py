@@ -27,7 +27,8 @@ class DecodeMetrics:
     """What one request cost. A forward is counted once a request it served."""
 
     num_tokens: int
-    """Emitted tokens, the stop token included."""
+    """Tokens that the engine settled, the stop token included; a stop string, which the
+    front end finds, may cut some of the last block's off the text."""
     num_denoising_steps: int
     """Forwards with a canvas; the last prompt chunk and every commit ride in them."""
     num_prefill_forwards: int

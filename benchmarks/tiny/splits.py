@@ -11,7 +11,7 @@ from random import Random
 from typing import Literal
 
 from .sample import Sample
-from .tasks.registry import TASKS
+from .tasks.registry import TASKS, WEIGHTS
 
 Split = Literal["train", "validation", "test"]
 
@@ -33,8 +33,9 @@ def draw(rng: Random, task: str, split: Split) -> Sample:
 
 
 def draw_many(seed: str, num_samples: int, split: Split = "train") -> Iterator[Sample]:
-    """Samples of uniformly drawn tasks; the seed alone decides which."""
+    """Samples of tasks drawn by their weights; the seed alone decides which."""
     rng = Random(seed)
     names = list(TASKS)
+    weights = [WEIGHTS[name] for name in names]
     for _ in range(num_samples):
-        yield draw(rng, rng.choice(names), split)
+        yield draw(rng, rng.choices(names, weights)[0], split)

@@ -99,7 +99,7 @@ def test_model_length(
     assert [len(outcome.tokens) for outcome in outcomes] == [36, 17, 16, 1]
     assert {outcome.reason for outcome in outcomes} == {"length"}
     for length in (96, asked):
-        with pytest.raises(VLLMClientError, match="length (of|is) 96"):
+        with pytest.raises(VLLMClientError, match=r"length (of|is) 96"):
             engine.add("too-long", random_tokens(length, 0), max_tokens=1)
 
 

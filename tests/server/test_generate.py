@@ -136,3 +136,35 @@ def test_sixteen_at_once(client: Client) -> None:
     for prompt, answer in zip(prompts, answers, strict=True):
         assert answer.usage["prompt_tokens"] == len(prompt)
         assert len(answer.token_ids) == 40
+
+
+def test_the_responses_route(client: Client) -> None:
+    response = client.openai.responses.create(
+        model=client.model, input="Hello there!", max_output_tokens=24, temperature=0
+    )
+    chat = client.chat("Hello there!", max_tokens=24)
+    assert response.output_text == chat.choices[0].message.content
+
+
+def test_the_messages_route(client: Client) -> None:
+    status, message = client.post(
+        "/v1/messages",
+        {
+            "model": client.model,
+            "max_tokens": 24,
+            "temperature": 0,
+            "messages": [{"role": "user", "content": "Hello there!"}],
+        },
+    )
+    assert status == 200
+    chat = client.chat("Hello there!", max_tokens=24)
+    assert message["content"][0]["text"] == chat.choices[0].message.content
+
+
+def test_scoring_needs_logprobs_and_is_refused(client: Client) -> None:
+    status, error = client.post(
+        "/generative_scoring",
+        {"model": client.model, "query": "a", "items": ["b"], "label_token_ids": [20, 21]},
+    )
+    assert status == 400
+    assert "is not supported for diffusion models" in error["error"]["message"]

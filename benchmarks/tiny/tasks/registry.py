@@ -1,4 +1,4 @@
-"""All tasks by name; training draws them uniformly."""
+"""All tasks by name, and how often training draws them: the harder ones more often."""
 
 from ..sample import Task
 from .code import code
@@ -11,3 +11,12 @@ from .words import copy, reverse, spell
 
 _ALL: tuple[Task, ...] = (copy, reverse, spell, json, csv, html, tool, code, fim, letter, sql)
 TASKS: dict[str, Task] = {task.__name__: task for task in _ALL}
+WEIGHTS = {name: 1.0 for name in TASKS} | {
+    "json": 3.0,
+    "fim": 3.0,
+    "copy": 2.0,
+    "spell": 2.0,
+    "sql": 2.0,
+    "html": 0.5,
+    "letter": 0.5,
+}

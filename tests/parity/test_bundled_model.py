@@ -1,0 +1,94 @@
+"""The bundled model: trained weights, a tokenizer, chat prompts, its own defaults."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parity.cases import Case, Rule, Yardstick
+from tests.parity.engines import Engine, EnginePool
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "models" / "tiny-diffusion"
+OPTIONS: dict[str, Any] = {"skip_tokenizer_init": False, "max_model_len": 512}
+
+pytestmark = pytest.mark.skipif(
+    not (FOLDER / "model.safetensors").exists(), reason="examples/models/tiny-diffusion is missing"
+)
+
+QUESTIONS = (
+    "hello",
+    "What is 17 + 25?",
+    "Write a function that adds two numbers.",
+    "Sort these words: pear, apple, fig",
+    "Repeat after me: the quick brown fox jumps over the lazy dog.",
+    'Answer in JSON: {"name": "Ada", "age": 36}',
+    "SELECT the oldest user",
+    "Count from one to twenty.",
+)
+
+# Besides the checkpoint's own, which is what a request without fields gets.
+OTHERS = (Rule("confidence", 0.8), Rule("static", max_steps=6), Rule("entropy"), Rule("margin"))
+
+Yardsticks = Callable[[Path], Yardstick]
+
+
+def default_rule() -> Rule:
+    """What the checkpoint's ``generation_config.json`` says."""
+    said = json.loads((FOLDER / "generation_config.json").read_text())
+    return Rule(said.get("diffusion_policy"), said.get("diffusion_threshold"))
+
+
+def chats(engine: Engine) -> list[tuple[int, ...]]:
+    tokenizer = engine.llm.get_tokenizer()
+    return [
+        tuple(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}],
+                add_generation_prompt=True,
+                return_dict=False,
+            )
+        )
+        for question in QUESTIONS
+    ]
+
+
+def test_chats_by_default(engines: EnginePool, yardstick: Yardsticks) -> None:
+    """Requests without a field, through ``LLM.chat``."""
+    from vllm import SamplingParams
+
+    from vllm_diffusion.metrics import decode_metrics
+
+    reference, engine = yardstick(FOLDER), engines(FOLDER, **OPTIONS)
+    outputs = engine.llm.chat(
+        [[{"role": "user", "content": question}] for question in QUESTIONS],
+        SamplingParams(temperature=0.0, max_tokens=80),
+        use_tqdm=False,
+    )
+    for output, prompt in zip(outputs, chats(engine), strict=True):
+        assert tuple(output.prompt_token_ids) == prompt
+        want = reference(Case(prompt=prompt, max_tokens=80, block=16, rule=default_rule()))
+        got = output.outputs[0]
+        steps = decode_metrics(got).num_denoising_steps
+        assert (list(got.token_ids), steps) == (want.tokens, want.steps), f"{want.slack:.1e}"
+        text = engine.llm.get_tokenizer().decode(want.tokens, skip_special_tokens=True)
+        assert got.text == text
+
+
+def test_every_policy(engines: EnginePool, yardstick: Yardsticks) -> None:
+    """And shorter blocks than it was trained with; staggered, and with ends of all kinds."""
+    reference, engine = yardstick(FOLDER), engines(FOLDER, **OPTIONS)
+    rules = (default_rule(), *OTHERS)
+    cases = [
+        Case(
+            prompt=prompt,
+            max_tokens=20 + number,
+            block=(16, 16, 8, 4)[number % 4],
+            served=16,
+            rule=rules[number % len(rules)],
+            ignore_eos=number % 3 == 0,
+        )
+        for number, prompt in enumerate(chats(engine) * 3)
+    ]
+    reference.compare(cases, engine.run(cases, every=1))
