@@ -10,6 +10,11 @@ from tests.checkpoints import sdar
 CheckpointFactory = Callable[[int], Path]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """vLLM looks at every attribute of torch.distributed, and so at a deprecated one."""
+    config.addinivalue_line("filterwarnings", "ignore:`torch.distributed.reduce_op`:FutureWarning")
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFactory:
     """A random two-layer SDAR checkpoint of the given block size."""

@@ -1,12 +1,14 @@
 """Requests for both sides, and the reference's answers to them.
 
-Invariant: a case that is drawn at random is clear, that is, no decision in it is so
-close that float32 rounding could turn it. So equality is always demanded in full.
+Invariant: a case that is compared is clear, that is, no decision in it is so close that
+float32 rounding could turn it. So equality is always demanded in full. Random prompts
+are drawn until they are clear; given ones that are not are left out, with a warning.
 """
 
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -128,9 +130,13 @@ class Yardstick:
             return case.stop_ids
         return (*case.stop_ids, self.model.c["eos_token_id"])
 
+    def is_clear(self, case: Case) -> bool:
+        """No decision in it is a near-tie."""
+        return self(case).slack >= MIN_SLACK
+
     def clear(self, make: Callable[[int], Case]) -> Case:
         """The first of ``make(0), make(1), ...`` without a near-tie in it."""
-        return next(c for c in map(make, count()) if self(c).slack >= MIN_SLACK)
+        return next(case for case in map(make, count()) if self.is_clear(case))
 
     def draw(self, length: int, max_tokens: int, block: int, **fields: Any) -> Case:
         """A clear case with a random prompt of ``length``."""
@@ -139,6 +145,14 @@ class Yardstick:
                 prompt=random_tokens(length, seed), max_tokens=max_tokens, block=block, **fields
             )
         )
+
+    def only_clear(self, cases: Sequence[Case]) -> list[Case]:
+        """Those of ``cases`` that are clear; a warning says how many were not."""
+        kept = [case for case in cases if self.is_clear(case)]
+        if len(kept) < len(cases):
+            warnings.warn(f"{len(cases) - len(kept)} near-ties of {len(cases)} cases", stacklevel=2)
+        assert 2 * len(kept) > len(cases)
+        return kept
 
     def compare(self, cases: Sequence[Case], outcomes: Sequence[Any]) -> None:
         """Fail with one line a request that an engine answered otherwise."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.parity.cases import Case, Rule, Yardstick
-from tests.parity.engines import Engine, EnginePool
+from tests.parity.engines import Engine, EnginePool, Outcome
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "models" / "tiny-diffusion"
 OPTIONS: dict[str, Any] = {"skip_tokenizer_init": False, "max_model_len": 512}
@@ -58,22 +58,22 @@ def test_chats_by_default(engines: EnginePool, yardstick: Yardsticks) -> None:
     """Requests without a field, through ``LLM.chat``."""
     from vllm import SamplingParams
 
-    from vllm_diffusion.metrics import decode_metrics
-
     reference, engine = yardstick(FOLDER), engines(FOLDER, **OPTIONS)
+    prompts = chats(engine)
     outputs = engine.llm.chat(
         [[{"role": "user", "content": question}] for question in QUESTIONS],
         SamplingParams(temperature=0.0, max_tokens=80),
         use_tqdm=False,
     )
-    for output, prompt in zip(outputs, chats(engine), strict=True):
-        assert tuple(output.prompt_token_ids) == prompt
-        want = reference(Case(prompt=prompt, max_tokens=80, block=16, rule=default_rule()))
-        got = output.outputs[0]
-        steps = decode_metrics(got).num_denoising_steps
-        assert (list(got.token_ids), steps) == (want.tokens, want.steps), f"{want.slack:.1e}"
-        text = engine.llm.get_tokenizer().decode(want.tokens, skip_special_tokens=True)
-        assert got.text == text
+    assert [tuple(output.prompt_token_ids) for output in outputs] == prompts
+    cases = [Case(prompt=p, max_tokens=80, block=16, rule=default_rule()) for p in prompts]
+    outcomes = [Outcome.of(output, output.outputs[0]) for output in outputs]
+    clear = reference.only_clear(cases)
+    reference.compare(clear, [outcomes[cases.index(case)] for case in clear])
+    tokenizer = engine.llm.get_tokenizer()
+    for output in outputs:
+        answer = output.outputs[0]
+        assert answer.text == tokenizer.decode(answer.token_ids, skip_special_tokens=True)
 
 
 def test_every_policy(engines: EnginePool, yardstick: Yardsticks) -> None:
@@ -91,4 +91,5 @@ def test_every_policy(engines: EnginePool, yardstick: Yardsticks) -> None:
         )
         for number, prompt in enumerate(chats(engine) * 3)
     ]
+    cases = reference.only_clear(cases)
     reference.compare(cases, engine.run(cases, every=1))

@@ -32,6 +32,23 @@ def test_chunked_prompts(
     assert any(outcome.prefills for outcome in outcomes)
 
 
+@pytest.mark.parametrize("threshold", [32, 40, 100])
+def test_chunks_of_long_prompts(threshold: int, engines: EnginePool, yardstick: Yardsticks) -> None:
+    """A bound on the chunks of one prompt must not cut a finished block from its canvas."""
+    reference = yardstick(16)
+    cases = some_lengths(reference, 16)
+    outcomes = engines(16, long_prefill_token_threshold=threshold).run(cases)
+    reference.compare(cases, outcomes)
+    for case, outcome in zip(cases, outcomes, strict=True):
+        assert outcome.prefills <= len(case.prompt) // (threshold // 16 * 16)
+
+
+def test_too_short_chunks_are_refused(engines: EnginePool) -> None:
+    """No canvas would ever fit."""
+    with pytest.raises(ValueError, match="long-prefill-token-threshold"):
+        engines(16, long_prefill_token_threshold=8)
+
+
 def test_long_prompts_among_many(engines: EnginePool, yardstick: Yardsticks) -> None:
     """More canvases than the budget holds, and prompts that want it all."""
     reference = yardstick(16)

@@ -13,18 +13,21 @@ Yardsticks = Callable[[int], Yardstick]
 
 SEEDS = range(3)
 SERVED = 16
-NUM_PAGES = 10
+NUM_PAGES = 14
 MAX_LEN = 256
 
 
-def draw_case(chance: random.Random, reference: Yardstick, texts: list[tuple[int, ...]]) -> Case:
+Texts = dict[int, list[tuple[int, ...]]]
+
+
+def draw_case(chance: random.Random, reference: Yardstick, texts_of: Texts) -> Case:
     """A request that may go on from an earlier one's text, with any rule and any end."""
     block = chance.choice([4, 8, 16, 16])
     rule = chance.choice(RULES)
     num_tokens = chance.randrange(1, 50)
-    start = chance.choice(texts) if texts and chance.random() < 0.5 else ()
-    start = start[: chance.randrange(1, 120)]
-    num_new = chance.randrange(1, 70)
+    texts = texts_of.setdefault(block, [()])
+    start = chance.choice(texts[-3:])[: chance.randrange(30, 150)]
+    num_new = chance.randrange(1, 60)
 
     def make(seed: int) -> Case:
         return Case(
@@ -40,7 +43,7 @@ def draw_case(chance: random.Random, reference: Yardstick, texts: list[tuple[int
     answer = reference(case).tokens
     texts.append(case.prompt + tuple(answer))
     stopped = replace(case, stop_ids=(chance.choice(answer), 501))
-    if chance.random() < 0.3 and reference(stopped).slack > 1e-5:
+    if chance.random() < 0.3 and reference.is_clear(stopped):
         return stopped
     return case
 
@@ -58,10 +61,10 @@ def test_mixture(seed: int, budget: int, engines: EnginePool, yardstick: Yardsti
         num_gpu_blocks_override=NUM_PAGES,
     )
     num_free = engine.num_free_pages
-    texts: list[tuple[int, ...]] = []
+    texts_of: Texts = {}
     cases: dict[str, Case] = {}
     for number in range(30):
-        case = draw_case(chance, reference, texts)
+        case = draw_case(chance, reference, texts_of)
         cases[str(number)] = case
         engine.add(str(number), case.prompt, **case.arguments())
         for _ in range(chance.randrange(4)):

@@ -126,7 +126,7 @@ def test_mask_token_in_the_prompt(block: int, engines: EnginePool, yardstick: Ya
             for place in places:
                 prompt[place] = MASK
             cases.append(Case(prompt=tuple(prompt), max_tokens=block + 3, block=block))
-    cases = [case for case in dict.fromkeys(cases) if reference(case).slack > 1e-5]
+    cases = reference.only_clear(list(dict.fromkeys(cases)))
     outcomes = engines(block).run(cases)
     reference.compare(cases, outcomes)
     assert not any(MASK in outcome.tokens for outcome in outcomes)

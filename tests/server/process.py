@@ -36,6 +36,7 @@ class ServerProcess:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
+        self.model = model.name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command: Sequence[str] = (
@@ -43,7 +44,7 @@ class ServerProcess:
             "serve",
             str(model),
             *("--host", "127.0.0.1", "--port", str(self.port)),
-            *("--served-model-name", model.name),
+            *("--served-model-name", self.model),
             *args,
         )
         with log.open("wb") as output:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.server.client import Client
-from tests.server.limits import BLOCK_LENGTH
+from tests.server.limits import BLOCK_LENGTH, POLICY, THRESHOLD
 
 PROMPT = list(range(20, 20 + BLOCK_LENGTH))
 NUM_BLOCKS = 3
@@ -58,11 +58,18 @@ def test_a_lower_threshold_takes_no_more_steps(client: Client) -> None:
     assert steps[0] <= steps[1] <= steps[2] == NUM_TOKENS
 
 
-def test_the_servers_default_is_the_checkpoints(client: Client) -> None:
-    """``generation_config.json`` of the bundled model names its policy and threshold."""
-    said = {"diffusion_policy": "confidence", "diffusion_threshold": 0.99}
+def test_the_servers_flags_are_the_default(client: Client) -> None:
+    """They come before the checkpoint's ``generation_config.json`` and block length."""
+    said = {
+        "diffusion_policy": POLICY,
+        "diffusion_threshold": THRESHOLD,
+        "diffusion_block_length": BLOCK_LENGTH,
+    }
     fields: dict[str, Any] = {"max_tokens": NUM_TOKENS, "ignore_eos": True}
-    assert client.complete(PROMPT, **fields) == client.complete(PROMPT, **said, **fields)
+    answer = client.complete(PROMPT, **fields)
+    assert client.complete(PROMPT, **said, **fields) == answer
+    shipped = {"diffusion_policy": "margin", "diffusion_threshold": 0.3}
+    assert client.complete(PROMPT, **shipped, **fields).diffusion != answer.diffusion
 
 
 def test_fields_of_others_pass(client: Client) -> None:

@@ -82,13 +82,6 @@ def test_n_answers_without_a_temperature_are_refused(client: Client) -> None:
     assert "n must be 1 when using greedy sampling" in error["error"]["message"]
 
 
-def test_echo(client: Client) -> None:
-    plain = client.complete(PROMPT, max_tokens=8)
-    # vLLM leaves the prompt's text out where token ids are asked for.
-    echoed = client.completion(PROMPT, max_tokens=8, echo=True, return_token_ids=False)
-    assert echoed.choices[0].text == PROMPT + plain.text
-
-
 @pytest.mark.parametrize("length", [1, 2, BLOCK_LENGTH - 1, BLOCK_LENGTH, BLOCK_LENGTH + 1])
 def test_short_prompts(client: Client, length: int) -> None:
     prompt = [20 + number for number in range(length)]

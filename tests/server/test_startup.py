@@ -1,6 +1,6 @@
 """A configuration that cannot hold is refused at start-up, with the flag and the remedy.
 
-No weights are read: only the config is made, in this process.
+No weights are read: only the config is made, but for one test in this process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from vllm.config import VllmConfig
 from vllm.engine.arg_utils import EngineArgs
 
 from tests.checkpoints import sdar
+from tests.server.process import ServerProcess
 from vllm_diffusion import plugin
 from vllm_diffusion.models import serving
 
@@ -185,6 +186,18 @@ def test_a_checkpoint_that_cannot_be_decoded(
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the words follow)
         make(changed(folder, tmp_path, **changes))
     assert words in str(caught.value)
+
+
+def test_the_command_line_ends_with_the_reason(folder: Path, tmp_path: Path) -> None:
+    options = json.dumps({"diffusion": {"tau": 0.5}})
+    process = ServerProcess(
+        folder, tmp_path / "log", "--skip-tokenizer-init", "--additional-config", options
+    )
+    try:
+        assert process.process.wait(240) != 0
+    finally:
+        process.kill()
+    assert "tau=0.5 is not valid: this field is not known; known are policy" in process.log_tail()
 
 
 def test_the_shipped_generation_config_is_read(

@@ -1,4 +1,7 @@
-"""Where an answer ends: stop strings, stop ids, ``max_tokens``, the model's length, bad lengths."""
+"""Where an answer ends: stop ids, ``max_tokens``, the model's length; and lengths that cannot be.
+
+Stop strings are in ``test_bundled_model.py``, whose model writes text.
+"""
 
 from __future__ import annotations
 
@@ -45,30 +48,6 @@ def test_stop_token_ids(client: Client, whole: Answer, place: int) -> None:
     assert answer.finish_reason == "stop"
     assert answer.stop_reason == stop
     assert answer.usage["completion_tokens"] == end
-
-
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9])
-@pytest.mark.parametrize("is_included", [False, True])
-@pytest.mark.parametrize("stream", [False, True])
-def test_stop_strings(
-    client: Client, whole: Answer, share: float, is_included: bool, stream: bool
-) -> None:
-    place = int(share * len(whole.text))
-    stop = whole.text[place : place + 5]
-    start = whole.text.index(stop)
-    expected = whole.text[: start + (len(stop) if is_included else 0)]
-    fields = {"max_tokens": 64, "stop": [stop, "never there"], **DRAWN}
-    fields["include_stop_str_in_output"] = is_included
-    if stream:
-        chunks = [chunk.to_dict() for chunk in client.completion(PROMPT, stream=True, **fields)]
-        text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
-        last = chunks[-1]["choices"][0]
-        reasons = last["finish_reason"], last["stop_reason"]
-    else:
-        answer = client.complete(PROMPT, **fields)
-        text, reasons = answer.text, (answer.finish_reason, answer.stop_reason)
-    assert text == expected
-    assert reasons == ("stop", stop)
 
 
 def test_a_stopped_answer_costs_no_further_blocks(client: Client, whole: Answer) -> None:

@@ -98,12 +98,17 @@ def _align_lengths(vllm_config: VllmConfig, block_length: int) -> None:
             block_length,
         )
         model_config.max_model_len = whole
-    budget = vllm_config.scheduler_config.max_num_batched_tokens
-    if budget < 2 * block_length:
-        raise ValueError(
-            f"--max-num-batched-tokens {budget} is too small: a finished block and the next "
-            f"canvas are computed together, so at least {2 * block_length} is needed"
-        )
+    scheduler = vllm_config.scheduler_config
+    for flag, limit in (
+        ("--max-num-batched-tokens", scheduler.max_num_batched_tokens),
+        # 0 is no limit; it cuts canvases as well as prompts.
+        ("--long-prefill-token-threshold", scheduler.long_prefill_token_threshold or None),
+    ):
+        if limit is not None and limit < 2 * block_length:
+            raise ValueError(
+                f"{flag} {limit} is too small: a finished block and the next canvas are computed "
+                f"together, so at least {2 * block_length} is needed"
+            )
 
 
 def _refuse_unsupported(vllm_config: VllmConfig) -> None:

@@ -39,9 +39,11 @@ def draw_value(rng: Random, name: str) -> Value:
     return rng.choice(FIELDS[name])
 
 
-def draw_record(rng: Random, num_fields: int) -> dict[str, Value]:
+def draw_record(rng: Random, num_fields: int, max_numbers: int = 3) -> dict[str, Value]:
     """Distinct fields with values, in random order."""
-    return {name: draw_value(rng, name) for name in rng.sample(list(FIELDS), num_fields)}
+    banned = rng.sample(sorted(NUMBER_FIELDS), len(NUMBER_FIELDS) - max_numbers)
+    names = rng.sample([name for name in FIELDS if name not in banned], num_fields)
+    return {name: draw_value(rng, name) for name in names}
 
 
 def draw_words(rng: Random, num_words: int) -> list[str]:

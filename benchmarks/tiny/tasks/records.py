@@ -9,8 +9,8 @@ from .lexicon import FIELDS, draw_record, draw_value
 
 def json(rng: Random) -> Sample:
     """Extract the named fields, in the order asked for, from a sentence that has more."""
-    record = draw_record(rng, rng.randint(5, 9))
-    wanted = rng.sample(list(record), rng.randint(4, min(8, len(record))))
+    record = draw_record(rng, rng.randint(5, 8), max_numbers=1)
+    wanted = rng.sample(list(record), rng.randint(4, len(record)))
     facts = ", ".join(f"{key} is {value}" for key, value in record.items())
     question = f"Text: {facts}.\nReturn JSON with the fields {', '.join(wanted)}."
     return ask("json", question, jsonlib.dumps({key: record[key] for key in wanted}))

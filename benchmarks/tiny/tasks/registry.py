@@ -11,9 +11,9 @@ from .words import copy, reverse, spell
 
 _ALL: tuple[Task, ...] = (copy, reverse, spell, json, csv, html, tool, code, fim, letter, sql)
 TASKS: dict[str, Task] = {task.__name__: task for task in _ALL}
-WEIGHTS = {name: 1.0 for name in TASKS} | {
-    "json": 3.0,
-    "fim": 3.0,
+WEIGHTS = dict.fromkeys(TASKS, 1.0) | {
+    "json": 2.0,
+    "fim": 2.5,
     "copy": 2.0,
     "spell": 2.0,
     "sql": 2.0,

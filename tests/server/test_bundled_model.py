@@ -1,0 +1,172 @@
+"""The bundled model as ``make serve`` serves it: right answers, texts and stops, a clean end.
+
+Needs the trained weights in ``examples/models``.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from benchmarks.tiny.prompts import check, load_prompts
+from tests.server.client import Client, diffusion_of, together
+from tests.server.conftest import healthy
+from tests.server.counters import eventually
+from tests.server.process import ServerProcess
+
+LETTER = "Write a thank letter: sender eva, to omar, item lamp, city oslo, day friday."
+PER_TASK = 3
+LEAST_RIGHT = 0.7
+"""Share of exact answers; the evaluation of the weights found more."""
+
+
+@pytest.fixture(scope="module")
+def bundled(
+    tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    log = tmp_path_factory.mktemp("bundled") / "log"
+    process = ServerProcess(tiny_diffusion, log, "--kv-cache-memory-bytes", str(256 << 20))
+    try:
+        process.wait_until_healthy()
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def client(bundled: ServerProcess) -> Iterator[Client]:
+    yield from healthy(bundled)
+
+
+@pytest.fixture
+def whole(client: Client) -> str:
+    """An answer of several blocks."""
+    text: str = client.chat(LETTER, max_tokens=100).choices[0].message.content
+    assert len(text) > 100
+    return text
+
+
+def test_exact_answers(client: Client) -> None:
+    samples = load_prompts("test", per_task=PER_TASK)
+
+    def ask(sample: Any) -> dict[str, Any]:
+        response: dict[str, Any] = client.openai.chat.completions.create(
+            model=client.model,
+            messages=sample.prompt_messages,
+            max_tokens=160,
+            temperature=0,
+            extra_body={"tools": sample.tools, "tool_choice": "none"} if sample.tools else {},
+        ).to_dict()
+        return response
+
+    responses = together([lambda s=sample: ask(s) for sample in samples])
+    wrong: Counter[str] = Counter()
+    for sample, response in zip(samples, responses, strict=True):
+        (choice,) = response["choices"]
+        is_right = check(sample, choice["message"]["content"] or "")
+        wrong[sample.task] += not is_right
+        assert not is_right or choice["finish_reason"] == "stop"
+    num_right = len(samples) - wrong.total()
+    assert num_right / len(samples) >= LEAST_RIGHT, +wrong
+
+    costs = [diffusion_of(response) for response in responses]
+    num_tokens = sum(cost["num_tokens"] for cost in costs)
+    num_forwards = sum(cost["num_forwards"] for cost in costs)
+    assert num_tokens > 1.2 * num_forwards, "decoding in parallel is what the model is for"
+
+
+def test_the_text_comes_block_by_block(client: Client, whole: str) -> None:
+    chunks = list(client.chat(LETTER, stream=True, max_tokens=100))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    assert deltas[0].role == "assistant"
+    assert "".join(delta.content or "" for delta in deltas) == whole
+    assert sum(bool(delta.content) for delta in deltas) >= 3
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("is_included", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_strings(
+    client: Client, whole: str, share: float, is_included: bool, stream: bool
+) -> None:
+    """Anywhere in a block; across tokens and blocks; what the block holds behind is dropped."""
+    place = int(share * len(whole))
+    stop = whole[place : place + 7]
+    start = whole.index(stop)
+    expected = whole[: start + (len(stop) if is_included else 0)]
+    answer = client.chat(
+        LETTER,
+        stream=stream,
+        max_tokens=100,
+        stop=[stop, "never there"],
+        include_stop_str_in_output=is_included,
+    )
+    if stream:
+        chunks = [chunk.to_dict()["choices"][0] for chunk in answer]
+        text = "".join(chunk["delta"].get("content") or "" for chunk in chunks)
+        last = chunks[-1]
+    else:
+        last = answer.to_dict()["choices"][0]
+        text = last["message"]["content"]
+    assert (text or "") == expected
+    assert (last["finish_reason"], last["stop_reason"]) == ("stop", stop)
+
+
+def test_a_stop_string_shortens_the_account(client: Client, whole: str) -> None:
+    usage = client.chat(LETTER, max_tokens=100).usage
+    stopped = client.chat(LETTER, max_tokens=100, stop=[whole[20:27]])
+    assert stopped.usage.completion_tokens < usage.completion_tokens
+    assert diffusion_of(stopped.to_dict())["num_denoising_steps"] > 0
+
+
+def test_echo(client: Client) -> None:
+    prompt = "Dear omar,\n\nthank you"
+    plain = client.complete(prompt, max_tokens=20)
+    # vLLM leaves the prompt's text out where token ids are asked for.
+    echoed = client.completion(prompt, max_tokens=20, echo=True, return_token_ids=False)
+    assert plain.text
+    assert echoed.choices[0].text == prompt + plain.text
+
+
+def test_the_chat_example(client: Client, whole: str) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "chat_client.py"
+    command = [sys.executable, str(example), "--url", f"{client.url}/v1", LETTER]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert whole in run.stdout
+    assert re.search(r"\[\d+ tokens in \d+ forwards: [\d.]+ a forward\]", run.stdout)
+
+
+def test_sigterm_is_a_clean_end(bundled: ServerProcess) -> None:
+    """With a stream under way, and the last test of this server."""
+    client = Client(bundled.url, bundled.model)
+    stream = client.completion(LETTER, stream=True, max_tokens=900, ignore_eos=True)
+    next(stream)
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(read, stream)
+        status = bundled.terminate()
+        rest.result(60)
+    assert status == 0, bundled.log_tail()
+    assert eventually(lambda: not bundled.group_is_alive), "a process of the server is left"
+    # The front end tells of the stream that it lost; nothing behind it may have failed.
+    behind = [line for line in bundled.log_tail(10_000).splitlines() if "(APIServer" not in line]
+    assert not [line for line in behind if "ERROR" in line]
+
+
+def read(stream: Iterator[object]) -> object:
+    """What a client sees of a stream whose server goes away: its end, or an error of the client."""
+    try:
+        return list(stream)
+    except (openai.APIError, httpx.HTTPError, OSError) as error:
+        return error
