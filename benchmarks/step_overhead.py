@@ -207,8 +207,7 @@ def main() -> int:
     }
     os.environ.update(environment)
     if arguments.measure:
-        rows = measure(arguments.measure, arguments)
-        print(json.dumps(rows), flush=True)
+        print(json.dumps(measure(arguments.measure, arguments)), flush=True)
         os._exit(0)  # nothing may be written behind the result
     console = Console()
     facts = machine.describe("benchmarks/step_overhead.py", environment)

@@ -101,6 +101,7 @@ def _align_lengths(vllm_config: VllmConfig, block_length: int) -> None:
     scheduler = vllm_config.scheduler_config
     for flag, limit in (
         ("--max-num-batched-tokens", scheduler.max_num_batched_tokens),
+        ("--max-num-scheduled-tokens", scheduler.max_num_scheduled_tokens),
         # 0 is no limit; it cuts canvases as well as prompts.
         ("--long-prefill-token-threshold", scheduler.long_prefill_token_threshold or None),
     ):
