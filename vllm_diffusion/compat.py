@@ -102,6 +102,26 @@ def request_validation() -> None:
 
 
 @_once
+def no_draft_round_trip() -> None:
+    """No round trip to the worker after each step for draft tokens that nobody reads.
+
+    Without it every step of a diffusion model asks the worker process for its
+    canvases once more, although this package's scheduler derives their widths
+    itself. Acts in the engine core, where its scheduler says so. Remove when
+    vLLM asks the scheduler whether it wants draft tokens.
+    """
+    from vllm.v1.engine.core import EngineCore
+
+    original = _take(EngineCore, "post_step")
+
+    def post_step(self: EngineCore, model_executed: bool) -> None:
+        if getattr(self.scheduler, "reads_draft_tokens", True):
+            original(self, model_executed)
+
+    EngineCore.post_step = post_step  # type: ignore[method-assign]
+
+
+@_once
 def prometheus_metrics() -> None:
     """Forwards by kind, tokens per forward and steps by block on ``/metrics``.
 
@@ -145,6 +165,7 @@ def response_metrics() -> None:
 PATCHES: tuple[Callable[[], None], ...] = (
     runner_without_triton,
     request_validation,
+    no_draft_round_trip,
     prometheus_metrics,
     response_metrics,
 )

@@ -114,9 +114,8 @@ class Engine:
         tokens: dict[str, Any] = {"prompt_token_ids": list(prompt)}
         if salt is not None:
             tokens["cache_salt"] = salt
-        params = SamplingParams(
-            detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **sampling
-        )
+        defaults = {"detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY}
+        params = SamplingParams(**defaults | sampling)
         self.engine.add_request(name, tokens, params, priority=priority)
 
     def step(self) -> None:

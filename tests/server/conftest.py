@@ -69,7 +69,7 @@ def server(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         process.wait_until_healthy()
         yield process
     finally:
-        process.kill()
+        process.stop()
 
 
 @pytest.fixture

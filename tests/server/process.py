@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -10,12 +12,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 START_SECONDS = 240
 STOP_SECONDS = 30
 LOG_LINES = 60
+PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
@@ -25,16 +28,16 @@ def free_port() -> int:
         return port
 
 
+def end_with_parent() -> None:
+    """Have the kernel stop this process when the tests are killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 class ServerProcess:
     """``vllm serve`` in a process group of its own."""
 
-    def __init__(
-        self,
-        model: Path,
-        log: Path,
-        *args: str,
-        env: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, model: Path, log: Path, *args: str) -> None:
         self.log = log
         self.model = model.name
         self.port = free_port()
@@ -53,8 +56,8 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **(env or {})},
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
     @property
@@ -99,6 +102,13 @@ class ServerProcess:
             raise RuntimeError(
                 f"SIGTERM did not stop the server; its log ends with\n{tail}"
             ) from None
+
+    def stop(self) -> None:
+        """End it whatever its state; gently, so that it frees its shared memory."""
+        if self.is_alive:
+            with contextlib.suppress(RuntimeError):
+                self.terminate()
+        self.kill()
 
     def kill(self) -> None:
         """Leave nothing of its process group behind."""

@@ -40,7 +40,7 @@ def bundled(
         process.wait_until_healthy()
         yield process
     finally:
-        process.kill()
+        process.stop()
 
 
 @pytest.fixture

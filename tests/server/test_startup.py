@@ -196,7 +196,7 @@ def test_the_command_line_ends_with_the_reason(folder: Path, tmp_path: Path) -> 
     try:
         assert process.process.wait(240) != 0
     finally:
-        process.kill()
+        process.stop()
     assert "tau=0.5 is not valid: this field is not known; known are policy" in process.log_tail()
 
 

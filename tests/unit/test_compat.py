@@ -16,6 +16,7 @@ pytest.importorskip("vllm", reason="the patches need vLLM")
 from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.core import EngineCore
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 
@@ -24,6 +25,7 @@ from vllm_diffusion import compat, plugin
 TARGETS = {
     "runner_without_triton": (VllmConfig, "use_v2_model_runner"),
     "request_validation": (SamplingParams, "_validate_diffusion"),
+    "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
 }
@@ -50,6 +52,7 @@ def test_the_patches_are_frozen() -> None:
     assert names == [
         "runner_without_triton",
         "request_validation",
+        "no_draft_round_trip",
         "prometheus_metrics",
         "response_metrics",
     ]

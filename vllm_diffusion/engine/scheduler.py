@@ -37,6 +37,9 @@ PLACEHOLDER = -1
 class BlockDiffusionScheduler(Scheduler):
     """vLLM's scheduler, with queries that start and end at block borders."""
 
+    reads_draft_tokens = False
+    """A canvas's width follows from its request; ``compat`` reads this."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.plan = plan_of(self.vllm_config.model_config)
@@ -184,6 +187,3 @@ class BlockDiffusionScheduler(Scheduler):
         if self.log_stats:
             spec_decoding_stats = self.ledger.of_step(spec_decoding_stats)
         return super().make_stats(spec_decoding_stats, *args, **kwargs)
-
-    def update_draft_token_ids(self, draft_token_ids: DraftTokenIds) -> None:
-        """Nothing to do: a canvas's width follows from the request."""
