@@ -90,8 +90,10 @@ class Engine:
         return pages
 
     def fresh(self) -> Engine:
-        """Forget what earlier tests left behind."""
-        assert not self.engine.has_unfinished_requests()
+        """Forget what earlier tests left behind, also those that failed."""
+        left = list(self.engine.output_processor.request_states)
+        self.engine.abort_request(left, internal=True)
+        self.drain()
         assert self.engine.reset_prefix_cache()
         self.finished.clear()
         self.preempted.clear()

@@ -13,14 +13,17 @@ import pytest
 
 pytest.importorskip("vllm", reason="the patches need vLLM")
 
+import prometheus_client
 from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
+from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion import compat, plugin
+from vllm_diffusion.server.prometheus import DiffusionProm
 
 TARGETS = {
     "runner_without_triton": (VllmConfig, "use_v2_model_runner"),
@@ -165,3 +168,26 @@ def test_acceptance_metrics_of_other_models_stay(fresh: Callable[[], None]) -> N
         num_spec_tokens=4, num_draft_tokens=8, per_step_accepted=[0, 4], per_step_drafted=[4, 4]
     )
     assert ours.to_dict()["diffusion"]["num_denoising_steps"] == 2
+
+
+@pytest.mark.parametrize("num_spec_tokens", [1, 4])
+def test_counters_of_speculative_decoding_stay(num_spec_tokens: int) -> None:
+    """A model that drafts tokens gets none of the diffusion metrics."""
+    registry = prometheus_client.REGISTRY
+    before = set(registry._collector_to_names)
+    recorder = DiffusionProm(
+        SimpleNamespace(num_speculative_tokens=num_spec_tokens), ["engine"], {0: ["0"]}
+    )
+    stats = SpecDecodingStats.new(num_spec_tokens)
+    stats.observe_draft(num_draft_tokens=num_spec_tokens, num_accepted_tokens=1)
+    recorder.observe(stats)
+    collectors = set(registry._collector_to_names) - before
+    made = {family.name for collector in collectors for family in collector.collect()}
+    for collector in collectors:
+        registry.unregister(collector)
+    assert made == {
+        "vllm:spec_decode_num_drafts",
+        "vllm:spec_decode_num_draft_tokens",
+        "vllm:spec_decode_num_accepted_tokens",
+        "vllm:spec_decode_num_accepted_tokens_per_pos",
+    }

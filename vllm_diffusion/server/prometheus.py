@@ -51,7 +51,7 @@ class DiffusionProm(SpecDecodingProm):
 
     def observe(self, spec_decoding_stats: SpecDecodingStats, engine_idx: int = 0) -> None:
         super().observe(spec_decoding_stats, engine_idx)
-        if len(spec_decoding_stats.num_draft_tokens_per_pos) != 1:
+        if not self.is_diffusion or len(spec_decoding_stats.num_draft_tokens_per_pos) != 1:
             return  # Not from this package's ledger.
         if self._metrics is None:
             self._metrics = self._create(spec_decoding_stats.num_spec_tokens)
