@@ -35,7 +35,7 @@ class VirtualSequences:
 def split(
     query_start_loc: NDArray[np.int32],
     num_computed_R: NDArray[np.int32],
-    block_length_R: NDArray[np.int32],
+    block_length_R: NDArray[np.int64],
 ) -> VirtualSequences:
     """Split each request's query at the borders of its diffusion blocks.
 
@@ -43,7 +43,7 @@ def split(
         query_start_loc: int32 (R + 1,), borders of the requests' queries.
         num_computed_R: int32 (R,), tokens in the cache before the query; a
             multiple of the block length, as the scheduler keeps it.
-        block_length_R: int32 (R,).
+        block_length_R: int64 (R,).
     """
     query_len_R = np.diff(query_start_loc)
     num_blocks_R = -(-query_len_R // block_length_R)

@@ -32,6 +32,7 @@ class Ledger:
         self._reset()
 
     def _reset(self) -> None:
+        self.held = SpecDecodingStats.new(self.canvas_length)
         self.num_prefill_forwards = 0
         self.blocks_by_steps = [0] * self.canvas_length
 
@@ -74,12 +75,16 @@ class Ledger:
             per_step_drafted=account.widths,
         )
 
-    def of_step(self, stats: SpecDecodingStats | None) -> SpecDecodingStats | None:
-        """``stats`` with the counts since the last call in its lists by position."""
-        if stats is None:
-            if self.num_prefill_forwards == 0:
-                return None
-            stats = SpecDecodingStats.new(self.canvas_length)
+    def hold(self, stats: SpecDecodingStats | None) -> None:
+        """Add a step's stats to those that the next report will carry."""
+        if stats is not None:
+            self.held.num_drafts += stats.num_drafts
+            self.held.num_draft_tokens += stats.num_draft_tokens
+            self.held.num_accepted_tokens += stats.num_accepted_tokens
+
+    def report(self) -> SpecDecodingStats:
+        """What was held since the last report, the counts in its lists by position."""
+        stats = self.held
         stats.num_draft_tokens_per_pos = [self.num_prefill_forwards]
         stats.num_accepted_tokens_per_pos = self.blocks_by_steps
         self._reset()

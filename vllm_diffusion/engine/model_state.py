@@ -82,12 +82,10 @@ class BlockDiffusionState(ModelState):
         """
         num_reqs = input_batch.num_reqs
         query_len_np = np.diff(input_batch.query_start_loc_np[: num_reqs + 1])
-        known_end_np = (
-            input_batch.num_computed_tokens_np
-            + query_len_np
-            - np.diff(input_batch.cu_num_logits_np[: num_reqs + 1])
-        )
-        if not (known_end_np > input_batch.prefill_len_np).any():
+        start_np = input_batch.num_computed_tokens_np
+        num_known_np = query_len_np - np.diff(input_batch.cu_num_logits_np[: num_reqs + 1])
+        past_prefill_np = start_np + num_known_np > input_batch.prefill_len_np
+        if not (past_prefill_np & (num_known_np > 0)).any():
             return {}
         num_tokens = input_batch.num_tokens
         slot_np = np.repeat(input_batch.idx_mapping_np[:num_reqs], query_len_np)

@@ -42,7 +42,7 @@ class RequestParams:
         self.policy = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.threshold = UvaBackedTensor(num_slots, dtype=torch.float32)
         self.max_steps = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.block_length = UvaBackedTensor(num_slots, dtype=torch.int32)
+        self.block_length = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.max_len = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.temperature = UvaBackedTensor(num_slots, dtype=torch.float32)
         self.top_k = UvaBackedTensor(num_slots, dtype=torch.int64)

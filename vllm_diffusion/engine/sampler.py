@@ -102,7 +102,7 @@ class DiffusionSampler:
 
         params, canvas = self.params, self.canvas
         total_len_B = self.req_states.total_len.gpu[slot_B].long()
-        block_length_B = params.block_length.gpu[slot_B].long()
+        block_length_B = params.block_length.gpu[slot_B]
         step_B = canvas.step_S[slot_B]
         row_BL = row_start_B[:, None] + torch.minimum(self.position_L, (width_B - 1)[:, None])
         answer = candidates(

@@ -23,7 +23,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.metrics.stats import SchedulerStats
-from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
+from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
@@ -58,6 +58,7 @@ class BlockDiffusionScheduler(Scheduler):
         self.ledger = Ledger(served)
         self._closed: list[str] = []
         self._num_scheduled = 0
+        self._has_output = False
 
     def add_request(self, request: Request) -> None:
         assert request.sampling_params is not None
@@ -154,6 +155,7 @@ class BlockDiffusionScheduler(Scheduler):
             if request_id in self.requests:
                 row = model_runner_output.req_id_to_index[request_id]
                 self.ledger.denoised(request_id, width=len(canvas), num_emitted=len(emitted[row]))
+        self._has_output = any(map(len, emitted)) if emitted else False
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         for request_id in canvases:
             request = self.requests.get(request_id)
@@ -184,6 +186,15 @@ class BlockDiffusionScheduler(Scheduler):
     def make_stats(
         self, spec_decoding_stats: SpecDecodingStats | None = None, *args: Any, **kwargs: Any
     ) -> SchedulerStats | None:
-        if self.log_stats:
-            spec_decoding_stats = self.ledger.of_step(spec_decoding_stats)
-        return super().make_stats(spec_decoding_stats, *args, **kwargs)
+        """Statistics ride with emitted tokens.
+
+        Most steps emit nothing; a message to the front end for each would cost
+        more than the step's own scheduling.
+        """
+        if not self.log_stats:
+            return None
+        self.ledger.hold(spec_decoding_stats)
+        has_more = any(arg is not None for arg in (*args, *kwargs.values()))
+        if not self._has_output and not has_more:
+            return None
+        return super().make_stats(self.ledger.report(), *args, **kwargs)
