@@ -49,7 +49,8 @@ def draw_frontier(split: str, path: Path) -> None:
         return
     results: dict[str, Any] = json.loads(source.read_text())
     figure, axes = plt.subplots(figsize=(7, 4))
-    means = {name: result["mean"] for name, result in results.items()}
+    pairs = [(name, result["mean"]) for name, result in results.items()]
+    means = dict(sorted(pairs, key=lambda pair: pair[1]["tokens_per_step"]))
     speeds = [mean["tokens_per_step"] for mean in means.values()]
     accuracies = [mean["accuracy"] for mean in means.values()]
     axes.plot(speeds, accuracies, "o-")

@@ -88,7 +88,7 @@ class Run:
             bar.update(self.progress["tokens"] - before)
             bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
             if self.progress["tokens"] >= self.budget:
-                break
+                return  # a few batches are no fair mean for the log
         self.progress["pool"] += 1
         means = {"loss": sum(losses) / len(losses), "accuracy": sum(accuracies) / len(accuracies)}
         append_log(self.stage, self.progress, means)
