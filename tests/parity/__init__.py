@@ -2,5 +2,5 @@
 
 ``reference`` (the decoder), ``cases`` (requests, and what the reference makes of
 them), ``engines`` (vLLM in this process, stepped by hand), ``conftest`` (both of
-them, once a session).
+them, made once).
 """

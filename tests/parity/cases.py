@@ -101,7 +101,7 @@ class Expected:
 
 
 class Yardstick:
-    """The reference on one checkpoint; every case is decoded once a session."""
+    """The reference on one checkpoint; every case is decoded once."""
 
     def __init__(self, folder: Path) -> None:
         self.model = reference.Model(folder)

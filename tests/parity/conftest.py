@@ -1,4 +1,4 @@
-"""Engines and references of the parity suite, made once a session."""
+"""Engines and references of the parity suite, made once for all of its modules."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.parity.cases import Yardstick
 from tests.parity.engines import EnginePool
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def yardstick(checkpoint: CheckpointFactory) -> Callable[[int | Path], Yardstick]:
     """The reference for a block size, or for a folder."""
     made: dict[int | Path, Yardstick] = {}
@@ -24,7 +24,7 @@ def yardstick(checkpoint: CheckpointFactory) -> Callable[[int | Path], Yardstick
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engines(checkpoint: CheckpointFactory) -> Iterator[EnginePool]:
     """Engines by block size and options."""
     # Matrices of 128 rows gain nothing from a second thread, and lose much on a busy machine.

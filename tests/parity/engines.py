@@ -53,7 +53,7 @@ class Engine:
             "max_model_len": 512,
             "max_num_seqs": 8,
             "block_size": PAGE,
-            "kv_cache_memory_bytes": 1 << 25,
+            "kv_cache_memory_bytes": 1 << 24,
             "skip_tokenizer_init": True,
         }
         with pytest.MonkeyPatch.context() as patch:
@@ -151,7 +151,7 @@ class Engine:
 
 
 class EnginePool:
-    """Engines by checkpoint and options, kept for the session."""
+    """Engines by checkpoint and options, kept while the suite runs."""
 
     def __init__(self, checkpoint: Callable[[int], Path]) -> None:
         self.checkpoint = checkpoint

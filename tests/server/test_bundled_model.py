@@ -14,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
-import openai
 import pytest
 
 from benchmarks.tiny.prompts import check, load_prompts
@@ -26,7 +24,7 @@ from tests.server.process import ServerProcess
 
 LETTER = "Write a thank letter: sender eva, to omar, item lamp, city oslo, day friday."
 PER_TASK = 3
-LEAST_RIGHT = 0.7
+LEAST_RIGHT = 0.9
 """Share of exact answers; the evaluation of the weights found more."""
 
 
@@ -35,7 +33,13 @@ def bundled(
     tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     log = tmp_path_factory.mktemp("bundled") / "log"
-    process = ServerProcess(tiny_diffusion, log, "--kv-cache-memory-bytes", str(256 << 20))
+    process = ServerProcess(
+        tiny_diffusion,
+        log,
+        *("--kv-cache-memory-bytes", str(256 << 20)),
+        # Without time to finish requests, vLLM may wait for their connections for ever.
+        *("--shutdown-timeout", "20"),
+    )
     try:
         process.wait_until_healthy()
         yield process
@@ -82,7 +86,7 @@ def test_exact_answers(client: Client) -> None:
     costs = [diffusion_of(response) for response in responses]
     num_tokens = sum(cost["num_tokens"] for cost in costs)
     num_forwards = sum(cost["num_forwards"] for cost in costs)
-    assert num_tokens > 1.2 * num_forwards, "decoding in parallel is what the model is for"
+    assert num_tokens > 3 * num_forwards, "decoding in parallel is what the model is for"
 
 
 def test_the_text_comes_block_by_block(client: Client, whole: str) -> None:
@@ -149,24 +153,16 @@ def test_the_chat_example(client: Client, whole: str) -> None:
 
 
 def test_sigterm_is_a_clean_end(bundled: ServerProcess) -> None:
-    """With a stream under way, and the last test of this server."""
+    """With a stream under way, which is finished first. The last test of this server."""
     client = Client(bundled.url, bundled.model)
     stream = client.completion(LETTER, stream=True, max_tokens=900, ignore_eos=True)
-    next(stream)
+    first = next(stream)
     with ThreadPoolExecutor(1) as pool:
-        rest = pool.submit(read, stream)
-        status = bundled.terminate()
-        rest.result(60)
-    assert status == 0, bundled.log_tail()
+        status = pool.submit(bundled.terminate)
+        chunks = [first, *stream]
+    assert sum(len(chunk.to_dict()["choices"][0]["token_ids"]) for chunk in chunks) == 900
+    assert status.result() == 0, bundled.log_tail()
     assert eventually(lambda: not bundled.group_is_alive), "a process of the server is left"
-    # The front end tells of the stream that it lost; nothing behind it may have failed.
+    # vLLM's front end notes that the engine has gone; nothing behind it may have failed.
     behind = [line for line in bundled.log_tail(10_000).splitlines() if "(APIServer" not in line]
     assert not [line for line in behind if "ERROR" in line]
-
-
-def read(stream: Iterator[object]) -> object:
-    """What a client sees of a stream whose server goes away: its end, or an error of the client."""
-    try:
-        return list(stream)
-    except (openai.APIError, httpx.HTTPError, OSError) as error:
-        return error
