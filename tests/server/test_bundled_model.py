@@ -155,12 +155,12 @@ def test_the_chat_example(client: Client, whole: str) -> None:
 def test_sigterm_is_a_clean_end(bundled: ServerProcess) -> None:
     """With a stream under way, which is finished first. The last test of this server."""
     client = Client(bundled.url, bundled.model)
-    stream = client.completion(LETTER, stream=True, max_tokens=900, ignore_eos=True)
+    stream = client.completion(LETTER, stream=True, max_tokens=300, ignore_eos=True)
     first = next(stream)
     with ThreadPoolExecutor(1) as pool:
         status = pool.submit(bundled.terminate)
         chunks = [first, *stream]
-    assert sum(len(chunk.to_dict()["choices"][0]["token_ids"]) for chunk in chunks) == 900
+    assert sum(len(chunk.to_dict()["choices"][0]["token_ids"]) for chunk in chunks) == 300
     assert status.result() == 0, bundled.log_tail()
     assert eventually(lambda: not bundled.group_is_alive), "a process of the server is left"
     # vLLM's front end notes that the engine has gone; nothing behind it may have failed.
