@@ -1,6 +1,6 @@
 """A batch of prompts without a server: texts, and what they cost.
 
-    python examples/offline.py [--model DIR] [--threshold 0.9] [--max-tokens 64] [PROMPT ...]
+    python examples/offline.py [--model DIR] [--threshold 0.9] [--max-tokens 128] [PROMPT ...]
 
 A lower threshold accepts more tokens in a step: faster, and less careful.
 """
@@ -29,7 +29,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("prompts", nargs="*", default=PROMPTS, metavar="PROMPT")
     parser.add_argument("--model", default=str(TINY), help="a folder or a name on the Hub")
     parser.add_argument("--threshold", type=float, help="default: the checkpoint's own")
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int, default=128)
     return parser.parse_args()
 
 
