@@ -14,7 +14,7 @@ PYTHON ?=
 BIN := $(VENV)/bin
 
 # The part that must work, and be typed, without vLLM.
-CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels family.py params.py plan.py canvas.py metrics.py))
+CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels family.py families.py params.py plan.py canvas.py metrics.py))
 SUITES := $(wildcard tests/unit tests/parity tests/server)
 
 .DEFAULT_GOAL := help

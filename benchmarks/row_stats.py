@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from vllm_diffusion.kernels import cpu, dispatch, reference
+from vllm_diffusion.kernels import cpu_row_stats, dispatch, library, reference
 from vllm_diffusion.kernels.reference import RowStats
 
 SHAPES = [(16, 512), (64, 512), (16, 151936), (128, 151936)]
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--seconds", type=float, default=1.0, help="per measured cell")
-    parser.add_argument("--level", choices=cpu.LEVELS, help="default: the best one")
+    parser.add_argument("--level", choices=library.LEVELS, help="default: the best one")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; best and median times")
@@ -44,14 +44,14 @@ def main() -> None:
     print("rows   vocab     dtype            torch us              C++ us   GB/s ratio")
 
     one = torch.zeros(1, 1)
-    best, median = times_us(lambda: cpu.row_stats(one, level=args.level), args.seconds)
+    best, median = times_us(lambda: cpu_row_stats.row_stats(one, level=args.level), args.seconds)
     for num_rows, vocab_size in SHAPES:
         for dtype in DTYPES:
             logits_NV = torch.randn(num_rows, vocab_size).mul_(4).to(dtype)
             mask_id = vocab_size - 1
             torch_us = times_us(lambda: reference.row_stats(logits_NV, mask_id), args.seconds)  # noqa: B023
             cpp_us = times_us(
-                lambda: cpu.row_stats(logits_NV, mask_id, level=args.level),  # noqa: B023
+                lambda: cpu_row_stats.row_stats(logits_NV, mask_id, level=args.level),  # noqa: B023
                 args.seconds,
             )
             gigabytes = logits_NV.numel() * logits_NV.itemsize / 1e9

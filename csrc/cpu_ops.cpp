@@ -1,8 +1,10 @@
 // C interface of the CPU kernels: pointers and sizes only, so one build serves every torch version.
-// The Python side (vllm_diffusion/kernels/cpu.py) validates; here values are trusted.
+// The Python side (vllm_diffusion/kernels/library.py) validates; here values are trusted.
 
 #include <cstdint>
+#include <vector>
 
+#include "denoise.h"
 #include "row_stats.h"
 
 #define VD_EXPORT __attribute__((visibility("default")))
@@ -10,7 +12,7 @@
 extern "C" {
 
 // Raised whenever a signature below changes; the binding refuses any other value.
-VD_EXPORT int vd_abi_version() { return 1; }
+VD_EXPORT int vd_abi_version() { return 2; }
 
 // Best level this processor runs: 0 portable, 1 avx2, 2 avx512.
 VD_EXPORT int vd_best_level() { return static_cast<int>(vd::best_level()); }
@@ -28,6 +30,35 @@ VD_EXPORT void vd_row_stats(const void* logits, int64_t rows, int64_t columns, i
                       static_cast<vd::Dtype>(dtype),    exclude};
   const vd::RowStatsOut out{argmax, stats, stats + rows, stats + 2 * rows, stats + 3 * rows};
   vd::row_stats(in, out, static_cast<vd::Level>(level), num_threads);
+}
+
+// One denoising step of `requests`, in their slots.
+//   token, prob, second, entropy   of each row of the logits
+//   slot          int64 (requests)
+//   row_border    int32 (requests + 1), query_end int32 (requests)
+//   tokens        int64 (requests, length), num_emitted and num_rejected int32 (requests)
+VD_EXPORT void vd_denoise(const vd::Slots* slots, const int64_t* token, const float* prob,
+                          const float* second, const float* entropy, int64_t requests,
+                          const int64_t* slot, const int32_t* row_border,
+                          const int32_t* query_end, int64_t* tokens, int32_t* num_emitted,
+                          int32_t* num_rejected) {
+  vd::Denoiser(*slots, {token, prob, second, entropy})
+      .run({requests, slot, row_border, query_end}, {tokens, num_emitted, num_rejected});
+}
+
+// vd_row_stats, which leaves out the mask token, and vd_denoise of its answer.
+VD_EXPORT void vd_denoise_logits(const vd::Slots* slots, const void* logits, int64_t rows,
+                                 int64_t columns, int64_t row_bytes, int dtype, int level,
+                                 int num_threads, int64_t requests, const int64_t* slot,
+                                 const int32_t* row_border, const int32_t* query_end,
+                                 int64_t* tokens, int32_t* num_emitted, int32_t* num_rejected) {
+  std::vector<int64_t> token(rows);
+  std::vector<float> stats(4 * rows);
+  vd_row_stats(logits, rows, columns, row_bytes, dtype, slots->mask_id, level, num_threads,
+               token.data(), stats.data());
+  const float* const prob = stats.data();
+  vd_denoise(slots, token.data(), prob, prob + rows, prob + 2 * rows, requests, slot, row_border,
+             query_end, tokens, num_emitted, num_rejected);
 }
 
 }  // extern "C"

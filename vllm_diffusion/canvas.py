@@ -24,15 +24,19 @@ class Canvas:
     """bool. True where no token has been accepted yet."""
     step_S: Tensor
     """int64. Denoising steps that the current block has had."""
+    post_step_S: Tensor
+    """int64. Those among them that began without masks, where blocks are edited."""
     mask_id: int
 
     @classmethod
     def over(cls, tokens_SL: Tensor, mask_id: int) -> Canvas:
         """Build the state around ``tokens_SL`` (S, L), which is kept, not copied."""
+        step_S = torch.zeros(tokens_SL.shape[0], dtype=torch.int64, device=tokens_SL.device)
         return cls(
             tokens_SL=tokens_SL,
             masked_SL=torch.ones_like(tokens_SL, dtype=torch.bool),
-            step_S=torch.zeros(tokens_SL.shape[0], dtype=torch.int64, device=tokens_SL.device),
+            step_S=step_S,
+            post_step_S=step_S.clone(),
             mask_id=mask_id,
         )
 
@@ -41,3 +45,4 @@ class Canvas:
         self.tokens_SL[slot].fill_(self.mask_id)
         self.masked_SL[slot].fill_(True)
         self.step_S[slot].fill_(0)
+        self.post_step_S[slot].fill_(0)

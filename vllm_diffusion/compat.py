@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.family import FAMILIES
+from vllm_diffusion.families import FAMILIES
+from vllm_diffusion.models.registry import WITHOUT_TRITON
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -23,6 +24,15 @@ ACTIVE: dict[str, str] = {}
 
 def _serves(model_config: ModelConfig | None) -> bool:
     return model_config is not None and model_config.architecture in FAMILIES
+
+
+def _has_kernels(model_config: ModelConfig | None) -> bool:
+    """Does it run without Triton: ours, and on CPUs a model whose decoding is vLLM's own."""
+    if model_config is None or _serves(model_config):
+        return model_config is not None
+    from vllm.platforms import current_platform
+
+    return model_config.architecture in WITHOUT_TRITON and current_platform.is_cpu()
 
 
 def _take(owner: Any, name: str) -> Any:
@@ -66,10 +76,10 @@ def runner_without_triton() -> None:
     validate = _take(VllmConfig, "_validate_v2_model_runner")
 
     def use_v2_model_runner(self: VllmConfig) -> bool:
-        return True if _serves(self.model_config) else choose(self)
+        return True if _has_kernels(self.model_config) else choose(self)
 
     def _validate_v2_model_runner(self: VllmConfig) -> None:
-        if not _serves(self.model_config):
+        if not _has_kernels(self.model_config):
             validate(self)
         elif unsupported := self._get_v2_model_runner_unsupported_features():
             raise ValueError(f"Model Runner V2 does not support: {', '.join(unsupported)}")
@@ -99,6 +109,29 @@ def request_validation() -> None:
         validate(self, model_config)
 
     SamplingParams._validate_diffusion = _validate_diffusion  # type: ignore[method-assign]
+
+
+@_once
+def prompt_validation() -> None:
+    """This package's check of a request together with its prompt.
+
+    Without it a guided request whose prompt does not fit twice into the context
+    would fail in the engine. Acts in the front end, where prompts become
+    requests. Remove when vLLM shows a request's prompt to its validators.
+    """
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    original = _take(InputProcessor, "process_inputs")
+
+    def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> Any:
+        request = original(self, *args, **kwargs)
+        if _serves(self.model_config):
+            from vllm_diffusion.server.validation import check_prompt
+
+            check_prompt(request, self.vllm_config)
+        return request
+
+    InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]
 
 
 @_once
@@ -165,6 +198,7 @@ def response_metrics() -> None:
 PATCHES: tuple[Callable[[], None], ...] = (
     runner_without_triton,
     request_validation,
+    prompt_validation,
     no_draft_round_trip,
     prometheus_metrics,
     response_metrics,

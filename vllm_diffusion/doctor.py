@@ -104,14 +104,14 @@ def _kernels() -> Iterator[Finding]:
 
 
 def _families() -> Iterator[Finding]:
-    from vllm_diffusion.family import FAMILIES
+    from vllm_diffusion.families import FAMILIES
 
     for record in FAMILIES.values():
         low, high = record.block_lengths
         yield Finding(
             "architecture",
             record.architecture,
-            f"{record.title}: {record.attention_mask}, blocks of {low} to {high}, "
+            f"{record.title}: {record.mask_group}, blocks of {low} to {high}, "
             f"policy {record.default_policy} at {record.default_threshold}",
         )
 

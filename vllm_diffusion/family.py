@@ -1,20 +1,25 @@
 """What the decoding core has to know about a model family, as data.
 
-One frozen record an architecture. The core reads the record and never asks
-which model it serves, so that a new family is a row here, a config shim and,
-rarely, a model class.
+One frozen record an architecture (the rows are in ``families``). The core
+reads the record and never asks which model it serves, so that a new family is
+a row there, a config shim and, rarely, a model class.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-AttentionMask = Literal["block_causal", "causal_context", "full", "causal"]
-"""Which tokens a token sees; ``blk(i)`` is ``i // block_length``.
+MaskGroup = Literal["block_causal", "causal_context", "full"]
+"""Which tokens a token sees, and where blocks of B tokens start.
 
-* ``block_causal``: i sees j iff ``blk(j) <= blk(i)``.
-* ``causal_context``: the context is causal, the canvas sees it and all of itself.
-* ``full``: every token sees every token.
-* ``causal``: masks are look-ahead slots of a strictly causal model.
+* ``block_causal``: i sees j iff ``j // B <= i // B``. Blocks are aligned to
+  token 0, so a prompt's tail is pinned in the first canvas.
+* ``causal_context``: the context is strictly causal; the canvas sees it and
+  all of itself. Blocks are counted from the end of the prompt.
+* ``full``: every token sees every token of prompt and output, masks included,
+  so nothing is final before the end. Blocks are counted from the end of the
+  prompt; the output is ``max_tokens`` long.
 """
 
 
@@ -26,25 +31,34 @@ class FamilyRecord:
     """``architectures[0]`` of the released ``config.json``."""
     title: str
     """The family's name for people."""
-    attention_mask: AttentionMask
+    mask_group: MaskGroup
     block_lengths: tuple[int, int]
-    """Smallest and largest block length that the family's weights exist for."""
-    block_length_is_free: bool
-    """A request may ask for a shorter block than the checkpoint's own."""
-    default_policy: str
-    default_threshold: float
+    """Smallest and largest block length that makes sense for the weights."""
+    default_block_length: int | None = None
+    """Where ``config.json`` and ``generation_config.json`` say nothing."""
+    block_length_is_free: bool = False
+    """A request may ask for a shorter block than the server's."""
+    default_policy: str = "confidence"
+    default_threshold: float = 0.9
+    logit_shift: bool = False
+    """Row i - 1 of the logits predicts token i."""
+    has_seed: bool = False
+    """The first token of a block that starts empty is the autoregressive one.
 
-
-SDAR = FamilyRecord(
-    architecture="SDARForCausalLM",
-    title="SDAR and TraDo (dense)",
-    attention_mask="block_causal",
-    block_lengths=(4, 64),
-    block_length_is_free=True,
-    default_policy="confidence",
-    # The authors' command line uses 0.85, their README 0.9; the stricter one
-    # is the safer default for quality.
-    default_threshold=0.9,
-)
-
-FAMILIES: dict[str, FamilyRecord] = {record.architecture: record for record in (SDAR,)}
+    It is read off the last row of the forward that commits the tokens before
+    the block, in which the finished block is attended to as context.
+    """
+    sub_block_length: int | None = None
+    """Blocks are denoised in pieces of this length from left to right."""
+    has_edits: bool = False
+    """Accepted tokens of the active block may be replaced (token to token)."""
+    has_guidance: bool = False
+    """Classifier-free guidance against the same canvas without the prompt is defined."""
+    self_speculates: bool = False
+    """The causal mode of the same weights can verify drafts."""
+    mask_tokens: tuple[str, ...] = ()
+    """Spellings of the mask token, where ``config.json`` lacks its id."""
+    mask_token_id: int | None = None
+    """The released id, where neither ``config.json`` nor the tokenizer say it."""
+    note: str = ""
+    """For ``docs/models.md`` and ``doctor``: what is special, in a few words."""

@@ -33,6 +33,8 @@ class DecodeMetrics:
     """Forwards with a canvas; the last prompt chunk and every commit ride in them."""
     num_prefill_forwards: int
     """Forwards of prompt chunks alone."""
+    num_approximate_forwards: int = 0
+    """Denoising steps that reused K and V that are not exact, as the request had asked."""
     blocks_by_steps: dict[int, int]
     """How many blocks took how many denoising steps."""
 
@@ -55,20 +57,32 @@ class DecodeMetrics:
         return asdict(self) | {
             "num_forwards": self.num_forwards,
             "tokens_per_forward": self.tokens_per_forward,
+            "warning": self.warning,
         }
+
+    @property
+    def warning(self) -> str | None:
+        """What the reader of the text should know."""
+        if not self.num_approximate_forwards:
+            return None
+        return (
+            f"{self.num_approximate_forwards} of {self.num_forwards} forwards reused approximate "
+            "K and V, because of diffusion_kv_cache: the text may differ from the exact one"
+        )
 
 
 def count(widths: Sequence[int], emitted: Sequence[int]) -> DecodeMetrics:
     """Count forwards.
 
     Args:
-        widths: canvas positions of each forward; 0 for prompt chunks alone.
+        widths: canvas positions of each forward; 0 for prompt chunks alone, negative where
+            an approximate cache was read.
         emitted: tokens that each forward settled; 0 while its block is unfinished.
     """
     blocks_by_steps: Counter[int] = Counter()
     steps = 0
     for width, num_emitted in zip(widths, emitted, strict=True):
-        steps += width > 0
+        steps += width != 0
         if num_emitted:
             blocks_by_steps[steps] += 1
             steps = 0
@@ -77,6 +91,7 @@ def count(widths: Sequence[int], emitted: Sequence[int]) -> DecodeMetrics:
         num_tokens=sum(emitted),
         num_denoising_steps=len(widths) - num_prefill,
         num_prefill_forwards=num_prefill,
+        num_approximate_forwards=sum(width < 0 for width in widths),
         blocks_by_steps=dict(sorted(blocks_by_steps.items())),
     )
 

@@ -43,7 +43,7 @@ class DecodePlan:
             self.defaults,
             read_fields(extra_args, prefix=PREFIX),
             prefix=PREFIX,
-            is_free=self.record.block_length_is_free,
+            record=self.record,
         )
 
 
@@ -57,6 +57,7 @@ def make_plan(
     options: Mapping[str, Any],
     canvas_length: int | None = None,
     max_denoising_steps: int | None = None,
+    preset: str | None = None,
 ) -> DecodePlan:
     """Resolve the plan of a checkpoint.
 
@@ -69,6 +70,7 @@ def make_plan(
         options: ``diffusion`` of ``--additional-config``.
         canvas_length: of ``--diffusion-config``.
         max_denoising_steps: of ``--diffusion-config``.
+        preset: what the checkpoint was trained for, a key of ``PRESETS``.
 
     Raises:
         InvalidFieldError: a server option that is unknown or out of range.
@@ -97,7 +99,7 @@ def make_plan(
                 f"--diffusion-config says max_denoising_steps {max_denoising_steps}",
             )
     shipped = read_fields(generation, prefix=PREFIX)
-    shipped_length = shipped.pop("block_length", block_length)
+    shipped_length = shipped.pop("block_length", block_length or record.default_block_length)
     served = server.pop("block_length", shipped_length)
     if served is None:
         raise ValueError(
@@ -109,12 +111,16 @@ def make_plan(
         raise InvalidFieldError(
             "canvas_length", served, f"{record.title} has block lengths from {low} to {high}"
         )
+    sub_block_length = record.sub_block_length or served
     base = DecodeParams(
         policy=record.default_policy,
         threshold=record.default_threshold,
         max_steps=served,
         block_length=served,
+        sub_block_length=sub_block_length if served % sub_block_length == 0 else served,
     )
-    defaults = resolve(base, shipped, prefix=PREFIX, is_free=False)
-    defaults = resolve(defaults, server, prefix="", is_free=False)
+    if preset is not None:
+        base = resolve(base, {"preset": preset}, prefix="", record=record)
+    defaults = resolve(base, shipped, prefix=PREFIX, record=record)
+    defaults = resolve(defaults, server, prefix="", record=record)
     return DecodePlan(record=record, mask_id=mask_id, canvas_length=served, defaults=defaults)

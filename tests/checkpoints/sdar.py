@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from tests.checkpoints import weights
+from tests.checkpoints.files import save
 
 CONFIG: dict[str, Any] = {
     "architectures": ["SDARForCausalLM"],
@@ -43,52 +41,19 @@ CONFIG: dict[str, Any] = {
     "use_sliding_window": False,
     "vocab_size": 512,
 }
+MASK_ID = 509
+MASK_TOKEN = "<|MASK|>"
 
 
-def random_weights(config: dict[str, Any], seed: int) -> dict[str, Tensor]:
-    """Weights under Qwen3's names, scaled so that confidences spread over (0, 1)."""
-    generator = torch.Generator().manual_seed(seed)
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    head = config["head_dim"]
-    queries = config["num_attention_heads"] * head
-    keys = config["num_key_value_heads"] * head
-
-    def matrix(rows: int, columns: int, gain: float = 1.0) -> Tensor:
-        return torch.randn(rows, columns, generator=generator) * gain / columns**0.5
-
-    def norm(size: int) -> Tensor:
-        return 1 + 0.1 * torch.randn(size, generator=generator)
-
-    weights = {
-        "model.embed_tokens.weight": torch.randn(config["vocab_size"], hidden, generator=generator),
-        "model.norm.weight": norm(hidden),
-        "lm_head.weight": matrix(config["vocab_size"], hidden, gain=4.0),
-    }
-    for layer in range(config["num_hidden_layers"]):
-        prefix = f"model.layers.{layer}."
-        weights |= {
-            prefix + "input_layernorm.weight": norm(hidden),
-            prefix + "post_attention_layernorm.weight": norm(hidden),
-            prefix + "self_attn.q_proj.weight": matrix(queries, hidden),
-            prefix + "self_attn.k_proj.weight": matrix(keys, hidden),
-            prefix + "self_attn.v_proj.weight": matrix(keys, hidden),
-            prefix + "self_attn.o_proj.weight": matrix(hidden, queries, gain=2.0),
-            prefix + "self_attn.q_norm.weight": norm(head) * 2,
-            prefix + "self_attn.k_norm.weight": norm(head) * 2,
-            prefix + "mlp.gate_proj.weight": matrix(inner, hidden),
-            prefix + "mlp.up_proj.weight": matrix(inner, hidden),
-            prefix + "mlp.down_proj.weight": matrix(hidden, inner, gain=2.0),
-        }
-    return weights
-
-
-def write(folder: Path, *, block_size: int = 4, seed: int = 0, **config: Any) -> Path:
-    """Write a checkpoint without a tokenizer into ``folder`` and return it."""
+def write(
+    folder: Path, *, block_size: int = 4, seed: int = 0, tokenizer: bool = False, **config: Any
+) -> Path:
+    """Write a checkpoint into ``folder`` and return it."""
     merged = CONFIG | {"block_size": block_size} | config
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(merged, indent=2))
-    (folder / "generation_config.json").write_text(
-        json.dumps({"eos_token_id": [merged["eos_token_id"]], "pad_token_id": 0})
+    return save(
+        folder,
+        merged,
+        weights.llama(merged, seed, qk_norm=True),
+        eos=merged["eos_token_id"],
+        mask_token=(MASK_TOKEN, MASK_ID) if tokenizer else None,
     )
-    save_file(random_weights(merged, seed), folder / "model.safetensors", metadata={"format": "pt"})
-    return folder

@@ -34,7 +34,7 @@ class Outcome:
         metrics = completion.spec_decode_metrics
         return cls(
             tokens=list(completion.token_ids),
-            steps=sum(width > 0 for width in metrics.per_step_drafted),
+            steps=sum(width != 0 for width in metrics.per_step_drafted),
             prefills=metrics.per_step_drafted.count(0),
             cached=output.num_cached_tokens,
             reason=completion.finish_reason,

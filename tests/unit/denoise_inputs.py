@@ -6,11 +6,13 @@ Shape suffixes: B requests in the step, L canvas length, E stop ids a request.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vllm_diffusion.denoise.edit import EditParams
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX, StepView
 from vllm_diffusion.denoise.sample import Candidates
 from vllm_diffusion.denoise.step import StepParams, StepResult, denoise
@@ -32,6 +34,7 @@ def params_of(
     width: Sequence[int] | None = None,
     limit: Sequence[int] | None = None,
     stop_ids: Sequence[Sequence[int]] = (),
+    **optional: Any,
 ) -> StepParams:
     """Step parameters, one entry a request; whole blocks without a limit unless said."""
     num = len(policies)
@@ -44,7 +47,15 @@ def params_of(
         width_B=ints(width if width is not None else block_length),
         limit_B=ints(limit if limit is not None else [10**6] * num),
         stop_ids_BE=torch.tensor(stop_ids or [[NO_STOP]] * num, dtype=torch.int64),
+        **optional,
     )
+
+
+def candidates_of(token: Sequence[Sequence[int]], prob: Sequence[Sequence[float]]) -> Candidates:
+    """Answers whose other measures nobody asks for."""
+    prob_BL = torch.tensor(prob, dtype=torch.float32)
+    zero_BL = torch.zeros_like(prob_BL)
+    return Candidates(torch.tensor(token, dtype=torch.int64), prob_BL, zero_BL, zero_BL)
 
 
 def view_of(
@@ -54,6 +65,8 @@ def view_of(
     masked: Sequence[bool] | None = None,
     second: Sequence[float] | None = None,
     entropy: Sequence[float] | None = None,
+    share: float | None = None,
+    uniform: Sequence[float] | None = None,
 ) -> StepView:
     """What a policy sees of one request."""
     num = len(prob)
@@ -63,7 +76,17 @@ def view_of(
         second_BL=torch.tensor([second if second is not None else [0.0] * num]),
         entropy_BL=torch.tensor([entropy if entropy is not None else [0.0] * num]),
         threshold_B=torch.tensor([threshold]),
+        share_B=None if share is None else torch.tensor([share], dtype=torch.float64),
+        uniform_BL=None if uniform is None else torch.tensor([uniform]),
     )
+
+
+def rows_of(value: Any, index_B: Tensor) -> Any:
+    """``value`` of some of the requests: a tensor, a record of tensors or nothing at all."""
+    if value is None or isinstance(value, Tensor):
+        return None if value is None else value[index_B]
+    assert is_dataclass(value)
+    return type(value)(**{f.name: rows_of(getattr(value, f.name), index_B) for f in fields(value)})
 
 
 @dataclass(frozen=True)
@@ -82,8 +105,8 @@ class Step:
     def of(self, index_B: Tensor) -> Step:
         """The step of some of the requests, in the order of ``index_B``."""
         names = [POLICY_NAMES[i] for i in self.params.policy_B[index_B].tolist()]
-        tensors = {
-            field.name: getattr(self.params, field.name)[index_B]
+        params = {
+            field.name: rows_of(getattr(self.params, field.name), index_B)
             for field in fields(self.params)
             if field.name != "policies"
         }
@@ -91,11 +114,23 @@ class Step:
             self.tokens_BL[index_B],
             self.masked_BL[index_B],
             self.step_B[index_B],
-            Candidates(
-                **{f.name: getattr(self.candidates, f.name)[index_B] for f in fields(Candidates)}
-            ),
-            StepParams(policies=tuple(dict.fromkeys(names)), **tensors),
+            rows_of(self.candidates, index_B),
+            StepParams(policies=tuple(dict.fromkeys(names)), **params),
         )
+
+    def alone(self, b: int) -> Step:
+        """The step of request ``b`` alone, where nobody asks for what it does not ask for."""
+        step = self.of(torch.tensor([b]))
+        params = step.params
+        if params.edits is not None and params.edits.threshold_B.isinf().all():
+            params = replace(params, edits=None)
+        if params.sub_block_B is not None and bool(params.sub_block_B == params.block_length_B):
+            params = replace(params, sub_block_B=None)
+        if params.num_rows_B is not None and bool(params.num_rows_B >= params.width_B):
+            params = replace(params, num_rows_B=None)
+        if params.policies != ("origin",):
+            params = replace(params, uniform_BL=None)
+        return replace(step, params=params)
 
     def after(self, result: StepResult, candidates: Candidates) -> Step:
         """The next step on the canvases that this one left."""
@@ -103,8 +138,21 @@ class Step:
             self,
             tokens_BL=result.tokens_BL,
             masked_BL=result.masked_BL,
-            step_B=self.step_B + 1,
+            step_B=result.step_B,
             candidates=candidates,
+            params=self.params
+            if self.params.edits is None
+            else replace(
+                self.params, edits=replace(self.params.edits, post_step_B=result.post_step_B)
+            ),
+        )
+
+    def fresh(self) -> Step:
+        """The same requests with wholly masked canvases."""
+        return replace(
+            self,
+            masked_BL=torch.ones_like(self.masked_BL),
+            step_B=torch.zeros_like(self.step_B),
         )
 
 
@@ -125,8 +173,36 @@ def random_candidates(
     )
 
 
-def random_step(seed: int, num: int, length: int, vocab_size: int = 12) -> Step:
-    """A batch of requests that differ in everything, in the middle of their blocks."""
+def random_optional(
+    block_length_B: Tensor, length: int, generator: torch.Generator
+) -> dict[str, Any]:
+    """The rarer fields of ``StepParams``: some requests ask for each, some do not."""
+    num = len(block_length_B)
+
+    def chance(share: float) -> Tensor:
+        return torch.rand(num, generator=generator) < share
+
+    # The greatest common divisor with anything divides the block.
+    piece_B = torch.gcd(block_length_B, torch.randint(1, length + 1, (num,), generator=generator))
+    edit_threshold_B = torch.rand(num, generator=generator)
+    return {
+        "num_rows_B": torch.where(chance(0.2), 1, length),
+        "sub_block_B": torch.where(chance(0.5), piece_B, block_length_B),
+        "edits": EditParams(
+            threshold_B=edit_threshold_B.masked_fill(chance(0.5), torch.inf),
+            max_post_steps_B=torch.randint(0, 4, (num,), generator=generator),
+            post_step_B=torch.randint(0, 3, (num,), generator=generator),
+        ),
+    }
+
+
+def random_step(
+    seed: int, num: int, length: int, vocab_size: int = 12, *, plain: bool = False
+) -> Step:
+    """A batch of requests that differ in everything, in the middle of their blocks.
+
+    A ``plain`` batch has no seed steps, no sub-blocks and no edits.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def randint(low: int, high: int, *shape: int) -> Tensor:
@@ -138,6 +214,8 @@ def random_step(seed: int, num: int, length: int, vocab_size: int = 12) -> Step:
     width_B = (torch.rand(num, generator=generator) * block_length_B).long() + 1
     masked_BL = torch.rand(num, length, generator=generator) < 0.6
     stop_BE = randint(0, vocab_size, num, 3)
+    is_stop_BE = torch.rand(num, 3, generator=generator) < 0.2
+    optional = {} if plain else random_optional(block_length_B, length, generator)
     return Step(
         tokens_BL=randint(0, vocab_size, num, length),
         masked_BL=masked_BL,
@@ -151,8 +229,8 @@ def random_step(seed: int, num: int, length: int, vocab_size: int = 12) -> Step:
             block_length_B=block_length_B,
             width_B=width_B,
             limit_B=randint(1, 2 * length, num),
-            stop_ids_BE=torch.where(
-                torch.rand(num, 3, generator=generator) < 0.8, torch.tensor(NO_STOP), stop_BE
-            ),
+            stop_ids_BE=torch.where(is_stop_BE, stop_BE, NO_STOP),
+            uniform_BL=torch.rand(num, length, generator=generator),
+            **optional,
         ),
     )

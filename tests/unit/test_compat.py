@@ -16,25 +16,30 @@ pytest.importorskip("vllm", reason="the patches need vLLM")
 import prometheus_client
 from vllm.config import VllmConfig
 from vllm.exceptions import VLLMValidationError
+from vllm.model_executor.models.registry import ModelRegistry
+from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.core import EngineCore
+from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion import compat, plugin
+from vllm_diffusion.models import registry
 from vllm_diffusion.server.prometheus import DiffusionProm
 
 TARGETS = {
     "runner_without_triton": (VllmConfig, "use_v2_model_runner"),
     "request_validation": (SamplingParams, "_validate_diffusion"),
+    "prompt_validation": (InputProcessor, "process_inputs"),
     "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
 }
 OURS = SimpleNamespace(architecture="SDARForCausalLM", is_diffusion=True)
 OTHER = SimpleNamespace(architecture="Qwen3ForCausalLM", is_diffusion=False)
-OTHER_DIFFUSION = SimpleNamespace(architecture="DiffusionGemma", is_diffusion=True)
+OTHER_DIFFUSION = SimpleNamespace(architecture="DiffusionGemmaForBlockDiffusion", is_diffusion=True)
 
 
 @pytest.fixture
@@ -55,6 +60,7 @@ def test_the_patches_are_frozen() -> None:
     assert names == [
         "runner_without_triton",
         "request_validation",
+        "prompt_validation",
         "no_draft_round_trip",
         "prometheus_metrics",
         "response_metrics",
@@ -123,6 +129,34 @@ def test_only_our_models_get_the_second_runner(
     assert asked == [other]
     with pytest.raises(ValueError, match="does not support: sleep mode, elephants"):
         config(OURS, ["sleep mode", "elephants"])._validate_v2_model_runner()
+
+
+@pytest.mark.parametrize("is_cpu", [True, False])
+def test_vllms_diffusion_models_get_the_second_runner_on_cpus_alone(
+    is_cpu: bool, fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", False)
+    monkeypatch.setattr(current_platform, "is_cpu", lambda: is_cpu, raising=False)
+    monkeypatch.setattr(VllmConfig, "use_v2_model_runner", property(lambda self: "vLLM's choice"))
+    fresh()
+    runner = config(OTHER_DIFFUSION).use_v2_model_runner
+    assert runner == (True if is_cpu else "vLLM's choice")
+
+
+@pytest.mark.parametrize(
+    ("is_cpu", "has_triton", "is_ours"),
+    [(True, False, True), (True, True, False), (False, True, False), (False, False, False)],
+)
+def test_vllms_class_is_replaced_where_vllm_refuses_it(
+    is_cpu: bool, has_triton: bool, is_ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = OTHER_DIFFUSION.architecture
+    before = object()
+    monkeypatch.setitem(ModelRegistry.models, architecture, before)
+    monkeypatch.setattr("vllm.triton_utils.HAS_TRITON", has_triton)
+    monkeypatch.setattr(current_platform, "is_cpu", lambda: is_cpu, raising=False)
+    registry.register()
+    assert (ModelRegistry.models[architecture] is not before) == is_ours
 
 
 def test_with_triton_the_runner_is_vllms_choice(

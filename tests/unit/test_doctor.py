@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("vllm", reason="the report is about vLLM's seams")
 
 from vllm_diffusion import __version__, cli, compat, doctor
-from vllm_diffusion.family import FAMILIES
+from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.kernels import dispatch
 
 

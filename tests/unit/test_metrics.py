@@ -62,9 +62,19 @@ def test_the_dict_is_json() -> None:
         "num_denoising_steps": 2,
         "num_prefill_forwards": 1,
         "blocks_by_steps": {"2": 1},
+        "num_approximate_forwards": 0,
         "num_forwards": 3,
         "tokens_per_forward": 4 / 3,
+        "warning": None,
     }
+
+
+def test_approximate_forwards_come_with_a_warning() -> None:
+    metrics = count([4, -4, -4, 2, 0], [0, 0, 4, 2, 0])
+    assert metrics.num_approximate_forwards == 2
+    assert metrics.num_denoising_steps == 4
+    assert metrics.blocks_by_steps == {1: 1, 3: 1}
+    assert metrics.warning is not None and metrics.warning.startswith("2 of 5 forwards")
 
 
 def test_metrics_of_an_output() -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from vllm_diffusion.family import FAMILIES, SDAR
-from vllm_diffusion.params import InvalidFieldError
+from vllm_diffusion.denoise.policies import POLICIES
+from vllm_diffusion.families import (
+    DREAM,
+    FAMILIES,
+    FAST_DLLM_V2,
+    LLADA,
+    LLADA2,
+    NEMOTRON_LABS,
+    SDAR,
+)
+from vllm_diffusion.params import DecodeParams, InvalidFieldError
 from vllm_diffusion.plan import DecodePlan, make_plan
 
 
@@ -104,6 +112,17 @@ def test_the_server_sets_the_steps() -> None:
         ({"options": {"policy": "x"}}, "policy", "one of confidence"),
         ({"generation": {"diffusion_tau": 1}}, "diffusion_tau", "not known"),
         ({"generation": {"diffusion_threshold": 9}}, "diffusion_threshold", "from 0.0"),
+        ({"options": {"kv_cache": "dual"}}, "kv_cache", "has an exact cache"),
+        ({"options": {"preset": "speed"}}, "preset", "does not edit"),
+        ({"options": {"policy": "self_speculation"}}, "policy", "no causal mode"),
+        ({"generation": {"diffusion_edit_threshold": 0.5}}, "diffusion_edit_threshold", "not edit"),
+        ({"preset": "speed"}, "preset", "does not edit"),
+        ({"record": LLADA2, "options": {"edit_threshold": 2}}, "edit_threshold", "from 0 to 1"),
+        (
+            {"record": FAST_DLLM_V2, "options": {"sub_block_length": 5}},
+            "sub_block_length",
+            "must divide the block, which is 16",
+        ),
         ({"canvas_length": 3}, "canvas_length", "block lengths from 4 to 64"),
         ({"canvas_length": 128}, "canvas_length", "block lengths from 4 to 64"),
         ({"options": {"block_length": 8}, "canvas_length": 4}, "block_length", "canvas_length 4"),
@@ -134,13 +153,6 @@ def test_a_checkpoint_must_say_what_decoding_needs(changes: dict[str, Any], mess
         plan_of(**changes)
 
 
-def test_a_family_may_fix_the_block_length_of_requests() -> None:
-    plan = plan_of(record=replace(SDAR, block_length_is_free=False))
-    with pytest.raises(InvalidFieldError, match="fixed at 16"):
-        plan.request_params({"diffusion_block_length": 8})
-    assert plan_of().request_params({"diffusion_block_length": 8}).block_length == 8
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_has_a_valid_record(name: str) -> None:
     record = FAMILIES[name]
@@ -150,3 +162,107 @@ def test_every_family_has_a_valid_record(name: str) -> None:
     for block_length in (low, high):
         plan = plan_of(record=record, block_length=block_length)
         assert plan.canvas_length == block_length
+    if record.default_block_length is not None:
+        assert low <= record.default_block_length <= high
+        assert record.default_block_length % (record.sub_block_length or 1) == 0
+    threshold_range = POLICIES[record.default_policy].threshold_range
+    assert threshold_range[0] <= record.default_threshold <= threshold_range[1]
+
+
+# (policy, threshold, block length, sub-block length); no block length in config.json.
+DEFAULTS = {
+    "LLaDA2MoeModelLM": ("confidence", 0.95, 32, 32),
+    "DreamForCausalLM": ("confidence", 0.9, 32, 32),
+    "StableDiffcoderForCausalLM": ("static", 0.0, 4, 4),
+    "Fast_dLLM_QwenForCausalLM": ("confidence", 0.9, 32, 8),
+    "NemotronLabsDiffusionModel": ("confidence", 0.9, 32, 32),
+    "LLaDAModelLM": ("static", 0.0, 32, 32),
+    "ILLaDAForCausalLM": ("static", 0.0, 32, 32),
+    "LLaDAMoEModelLM": ("static", 0.0, 32, 32),
+    "DreamModel": ("topk_entropy", 0.0, 512, 512),
+    "RND1LM": ("topk_entropy", 0.0, 256, 256),
+    "CoDALanguageModel": ("topk_entropy", 0.0, 256, 256),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_family_decodes_with_when_nothing_is_said(name: str) -> None:
+    if name not in DEFAULTS:
+        with pytest.raises(ValueError, match="has no block_size"):
+            plan_of(record=FAMILIES[name], block_length=None)
+        return
+    plan = plan_of(record=FAMILIES[name], block_length=None)
+    policy, threshold, block_length, sub_block_length = DEFAULTS[name]
+    assert plan.canvas_length == block_length
+    assert plan.defaults == DecodeParams(
+        policy=policy,
+        threshold=threshold,
+        max_steps=block_length,
+        block_length=block_length,
+        sub_block_length=sub_block_length,
+        edit_threshold=1.0,
+        max_post_steps=16,
+        kv_cache="exact",
+    )
+
+
+def test_a_familys_block_length_is_the_last_to_be_asked() -> None:
+    assert plan_of(record=LLADA2).canvas_length == 16
+    shipped = {"diffusion_block_length": 8}
+    assert plan_of(record=LLADA2, block_length=None, generation=shipped).canvas_length == 8
+    assert plan_of(record=LLADA2, block_length=None, canvas_length=4).canvas_length == 4
+
+
+@pytest.mark.parametrize(
+    ("length", "sub_block_length"), [(32, 8), (64, 8), (8, 8), (4, 4), (12, 12), (20, 20)]
+)
+def test_pieces_that_do_not_fit_the_block_are_not_made(length: int, sub_block_length: int) -> None:
+    plan = plan_of(record=FAST_DLLM_V2, canvas_length=length)
+    assert plan.defaults.block_length == length
+    assert plan.defaults.sub_block_length == sub_block_length
+
+
+def test_a_checkpoint_may_be_trained_for_a_preset() -> None:
+    """It ranks below everything that is said, and above the family."""
+    plan = plan_of(record=LLADA2, preset="quality")
+    assert (plan.defaults.threshold, plan.defaults.edit_threshold) == (0.7, 0.5)
+    assert plan.defaults.edits
+    assert not plan_of(record=LLADA2).defaults.edits
+    plan = plan_of(record=LLADA2, preset="quality", generation={"diffusion_threshold": 0.8})
+    assert (plan.defaults.threshold, plan.defaults.edit_threshold) == (0.8, 0.5)
+    plan = plan_of(record=LLADA2, preset="quality", options={"edit_threshold": 1})
+    assert (plan.defaults.threshold, plan.defaults.edits) == (0.7, False)
+    plan = plan_of(record=LLADA2, preset="quality", options={"preset": "speed"})
+    assert (plan.defaults.threshold, plan.defaults.edit_threshold) == (0.5, 0.0)
+    params = plan.request_params({"diffusion_preset": "quality", "diffusion_max_post_steps": 5})
+    assert (params.threshold, params.edit_threshold, params.max_post_steps) == (0.7, 0.5, 5)
+
+
+def test_the_server_may_choose_what_the_family_takes() -> None:
+    assert plan_of(record=LLADA, options={"kv_cache": "dual"}).defaults.kv_cache == "dual"
+    speculates = plan_of(record=NEMOTRON_LABS, options={"policy": "self_speculation"})
+    assert (speculates.defaults.policy, speculates.defaults.threshold) == ("self_speculation", 0.0)
+    plan = plan_of(record=FAST_DLLM_V2, options={"sub_block_length": 4})
+    assert plan.request_params({"diffusion_sub_block_length": 16}).sub_block_length == 16
+    assert plan.request_params({"diffusion_threshold": 0.5}).sub_block_length == 4
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_request_may_shorten_the_blocks_of_some_families(name: str) -> None:
+    record = FAMILIES[name]
+    plan = plan_of(record=record)
+    if record.block_length_is_free:
+        params = plan.request_params({"diffusion_block_length": 8})
+        assert (params.block_length, params.sub_block_length, params.max_steps) == (8, 8, 8)
+    else:
+        with pytest.raises(InvalidFieldError, match="fixed at 16"):
+            plan.request_params({"diffusion_block_length": 8})
+    assert plan.request_params({"diffusion_block_length": 16}) == plan.defaults
+
+
+def test_full_attention_takes_blocks_that_do_not_divide_the_canvas() -> None:
+    plan = plan_of(record=DREAM, block_length=None)
+    params = plan.request_params({"diffusion_block_length": 300, "diffusion_max_steps": 400})
+    assert (params.block_length, params.sub_block_length, params.max_steps) == (300, 300, 300)
+    with pytest.raises(InvalidFieldError, match="the served canvas is 512"):
+        plan.request_params({"diffusion_block_length": 513})

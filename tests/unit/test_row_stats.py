@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vllm_diffusion.kernels import cpu, dispatch, reference
+from vllm_diffusion.kernels import cpu_row_stats, dispatch, library, reference
 from vllm_diffusion.kernels.reference import RowStats
 
 INF, NAN = torch.inf, torch.nan
 SHAPES = [(1, 1), (3, 7), (5, 123), (17, 512), (2, 1024), (3, 1025), (2, 4099), (4, 151936)]
 
-LIBRARY = cpu.library()
-LEVELS = cpu.LEVELS[: LIBRARY.best_level + 1]
+LIBRARY = library.library()
+LEVELS = library.LEVELS[: LIBRARY.best_level + 1]
 IMPLEMENTATIONS = ["torch", *LEVELS]
-needs_library = pytest.mark.skipif(LIBRARY.function is None, reason=LIBRARY.reason)
+needs_library = pytest.mark.skipif(LIBRARY.functions is None, reason=LIBRARY.reason)
 each_dtype = pytest.mark.parametrize("dtype", reference.LOGITS_DTYPES, ids=str)
 
 
@@ -41,7 +41,7 @@ def restored_threads() -> Iterator[None]:
 
 
 def implementation(name: str) -> Callable[..., RowStats]:
-    return reference.row_stats if name == "torch" else partial(cpu.row_stats, level=name)
+    return reference.row_stats if name == "torch" else partial(cpu_row_stats.row_stats, level=name)
 
 
 def oracle(logits_NV: Tensor, exclude_id: int = -1) -> RowStats:
@@ -241,9 +241,9 @@ def test_threads_do_not_change_the_result(shape: tuple[int, int], num_threads: i
     logits_NV = random_logits(shape, torch.bfloat16)
     logits_NV[0, -1] = logits_NV[0].max()  # a tie across parts of a row
     torch.set_num_threads(num_threads)
-    assert_close(cpu.row_stats(logits_NV, 77), oracle(logits_NV, 77))
+    assert_close(cpu_row_stats.row_stats(logits_NV, 77), oracle(logits_NV, 77))
     logits_NV[0, -2] = NAN
-    stats = cpu.row_stats(logits_NV, 77)
+    stats = cpu_row_stats.row_stats(logits_NV, 77)
     assert stats.argmax_N[0].item() == shape[1] - 2
     assert stats.lse_N[0].isnan()
 
@@ -253,9 +253,9 @@ def test_threads_do_not_change_the_result(shape: tuple[int, int], num_threads: i
 def test_one_openmp_runtime_in_the_process() -> None:
     script = """
 import re, torch
-from vllm_diffusion.kernels import cpu
+from vllm_diffusion.kernels import cpu_row_stats
 torch.set_num_threads(2)
-cpu.row_stats(torch.randn(64, 8192))
+cpu_row_stats.row_stats(torch.randn(64, 8192))
 with open("/proc/self/maps") as maps:
     print(len({line.split()[-1] for line in maps if re.search("lib(gomp|omp|iomp5)[.-]", line)}))
 """
@@ -290,23 +290,23 @@ def test_bad_arguments_name_the_field_the_value_and_the_remedy(
 @needs_library
 def test_cpp_refuses_other_devices_and_unknown_levels() -> None:
     with pytest.raises(ValueError, match="device meta is not the CPU"):
-        cpu.row_stats(torch.zeros(2, 3, device="meta"))
+        cpu_row_stats.row_stats(torch.zeros(2, 3, device="meta"))
     with pytest.raises(ValueError, match="level: 'sse9' is not available here"):
-        cpu.row_stats(torch.zeros(2, 3), level="sse9")
+        cpu_row_stats.row_stats(torch.zeros(2, 3), level="sse9")
 
 
 @needs_library
 def test_outputs_ignore_the_default_device() -> None:
     logits_NV = torch.zeros(2, 3)
     with torch.device("meta"):
-        assert cpu.row_stats(logits_NV).lse_N.is_cpu
+        assert cpu_row_stats.row_stats(logits_NV).lse_N.is_cpu
 
 
 def test_dispatch_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    for module, name in ((cpu, "cpp"), (reference, "torch")):
+    for module, name in ((cpu_row_stats, "cpp"), (reference, "torch")):
         monkeypatch.setattr(module, "row_stats", lambda *args, name=name: ran.append(name))
-    monkeypatch.setattr(cpu, "library", lambda: cpu.Library(object(), 1, "loaded"))
+    monkeypatch.setattr(library, "library", lambda: library.Library(object(), 1, "loaded"))
     dispatch.row_stats(torch.zeros(1, 1))
     dispatch.row_stats(torch.zeros(1, 1, device="meta"))
     with dispatch.forced("torch"):
@@ -324,9 +324,9 @@ def test_without_a_usable_library_torch_runs(
 ) -> None:
     if content is not None:
         (tmp_path / "_cpu_ops.so").write_bytes(content)
-    missing = cpu.load_from(tmp_path)
-    monkeypatch.setattr(cpu, "library", lambda: missing)
-    assert missing.function is None
+    missing = library.load_from(tmp_path)
+    monkeypatch.setattr(library, "library", lambda: missing)
+    assert missing.functions is None
     assert dispatch.active_row_stats() == "torch"
     assert dispatch.row_stats_reason() == missing.reason
     assert ("reinstall" if content is None else "does not load") in missing.reason
@@ -338,7 +338,7 @@ def test_without_a_usable_library_torch_runs(
 
 @needs_library
 def test_a_library_with_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "ABI_VERSION", cpu.ABI_VERSION + 1)
-    library = cpu.load_from(Path(cpu.__file__).parent)
-    assert library.function is None
-    assert "reinstall to rebuild" in library.reason
+    monkeypatch.setattr(library, "ABI_VERSION", library.ABI_VERSION + 1)
+    refused = library.load_from(Path(library.__file__).parent)
+    assert refused.functions is None
+    assert "reinstall to rebuild" in refused.reason

@@ -5,6 +5,9 @@ Shape suffixes: B requests in the step, L canvas length.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,12 +15,15 @@ from hypothesis import strategies as st
 
 from tests.unit.denoise_inputs import (
     POLICY_NAMES,
+    candidates_of,
     params_of,
     random_candidates,
     random_step,
+    rows_of,
 )
+from vllm_diffusion.denoise.policies import POLICY_INDEX
 from vllm_diffusion.denoise.sample import Candidates
-from vllm_diffusion.denoise.step import StepResult, denoise, num_settled
+from vllm_diffusion.denoise.step import StepResult, denoise
 
 seeds = st.integers(0, 2**31)
 nums = st.integers(1, 9)
@@ -25,18 +31,25 @@ lengths = st.sampled_from([1, 2, 4, 6, 8, 16, 32])
 
 
 def assert_same(result: StepResult, expected: StepResult) -> None:
-    for name in ("tokens_BL", "masked_BL", "num_emitted_B"):
+    for name in ("tokens_BL", "masked_BL", "num_emitted_B", "step_B"):
         assert torch.equal(getattr(result, name), getattr(expected, name)), name
+    # Without anybody who edits, nobody counts.
+    if result.post_step_B is not None and expected.post_step_B is not None:
+        assert torch.equal(result.post_step_B, expected.post_step_B)
 
 
 @given(seed=seeds, num=nums, length=lengths)
 def test_settled_positions_never_change(seed: int, num: int, length: int) -> None:
+    """But for the edits that a request has asked for."""
     step = random_step(seed, num, length)
     result = step.run()
     exists_BL = torch.arange(length) < step.params.width_B[:, None]
     settled_BL = ~step.masked_BL | ~exists_BL
-    assert torch.equal(result.tokens_BL[settled_BL], step.tokens_BL[settled_BL])
     assert not result.masked_BL[settled_BL].any()
+    assert step.params.edits is not None
+    edits_B1 = step.params.edits.threshold_B.isfinite()[:, None]
+    fixed_BL = settled_BL & ~(edits_B1 & exists_BL)
+    assert torch.equal(result.tokens_BL[fixed_BL], step.tokens_BL[fixed_BL])
     accepted_BL = step.masked_BL & exists_BL & ~result.masked_BL
     assert torch.equal(result.tokens_BL[accepted_BL], step.candidates.token_BL[accepted_BL])
     waiting_BL = result.masked_BL
@@ -45,24 +58,21 @@ def test_settled_positions_never_change(seed: int, num: int, length: int) -> Non
 
 @given(seed=seeds, num=nums, length=lengths)
 def test_every_unfinished_canvas_accepts_a_position(seed: int, num: int, length: int) -> None:
+    """Where it may accept any; the policy ``origin`` alone may wait for its clock."""
     step = random_step(seed, num, length)
-    exists_BL = torch.arange(length) < step.params.width_B[:, None]
-    before_B = (step.masked_BL & exists_BL).sum(dim=1)
-    after_B = step.run().masked_BL.sum(dim=1)
-    assert ((after_B < before_B) | (before_B == 0)).all()
+    position_L = torch.arange(length)
+    exists_BL = step.masked_BL & (position_L < step.params.width_B[:, None])
+    assert step.params.num_rows_B is not None
+    open_BL = exists_BL & (position_L < step.params.num_rows_B[:, None])
+    accepted_BL = exists_BL & ~step.run().masked_BL
+    may_wait_B = ~open_BL.any(dim=1) | (step.params.policy_B == POLICY_INDEX["origin"])
+    assert (accepted_BL.any(dim=1) | may_wait_B).all()
 
 
 @given(seed=seeds, num=nums, length=lengths)
 def test_a_block_takes_at_most_its_steps(seed: int, num: int, length: int) -> None:
-    """And never more than it has positions."""
-    step = random_step(seed, num, length)
-    step = type(step)(
-        step.tokens_BL,
-        torch.ones_like(step.masked_BL),
-        torch.zeros_like(step.step_B),
-        step.candidates,
-        step.params,
-    )
+    """And never more than it has positions, whatever the policy."""
+    step = random_step(seed, num, length, plain=True).fresh()
     generator = torch.Generator().manual_seed(seed)
     most_B = torch.minimum(step.params.max_steps_B, step.params.width_B)
     is_done_B = torch.zeros(num, dtype=torch.bool)
@@ -76,18 +86,11 @@ def test_a_block_takes_at_most_its_steps(seed: int, num: int, length: int) -> No
 
 @given(seed=seeds, num=nums, length=lengths)
 def test_a_request_alone_is_the_request_in_a_batch(seed: int, num: int, length: int) -> None:
+    """Alone it brings nothing along that only its neighbours have asked for."""
     step = random_step(seed, num, length)
     together = step.run()
     for b in range(num):
-        alone = step.of(torch.tensor([b])).run()
-        assert_same(
-            alone,
-            StepResult(
-                together.tokens_BL[b : b + 1],
-                together.masked_BL[b : b + 1],
-                together.num_emitted_B[b : b + 1],
-            ),
-        )
+        assert_same(step.alone(b).run(), rows_of(together, torch.tensor([b])))
 
 
 @given(seed=seeds, num=nums, length=lengths, data=st.data())
@@ -96,20 +99,14 @@ def test_the_order_of_requests_does_not_matter(
 ) -> None:
     order_B = torch.tensor(data.draw(st.permutations(range(num))))
     step = random_step(seed, num, length)
-    result = step.run()
-    assert_same(
-        step.of(order_B).run(),
-        StepResult(
-            result.tokens_BL[order_B], result.masked_BL[order_B], result.num_emitted_B[order_B]
-        ),
-    )
+    assert_same(step.of(order_B).run(), rows_of(step.run(), order_B))
 
 
 @given(seed=seeds, num=nums, length=lengths)
 def test_what_is_emitted_is_settled_and_ends_where_it_should(
     seed: int, num: int, length: int
 ) -> None:
-    step = random_step(seed, num, length)
+    step = random_step(seed, num, length, plain=True)
     result = step.run()
     for b in range(num):
         end = int(torch.minimum(step.params.width_B[b], step.params.limit_B[b]))
@@ -124,45 +121,6 @@ def test_what_is_emitted_is_settled_and_ends_where_it_should(
                 expected = n
                 break
         assert int(result.num_emitted_B[b]) == expected
-
-
-def settled(tokens: list[int], masked: list[int], *, width=None, limit=None, stop=(-1,)) -> int:
-    params = params_of(
-        ["confidence"],
-        threshold=[0.5],
-        max_steps=[4],
-        block_length=[len(tokens)],
-        width=[width or len(tokens)],
-        limit=[limit or 99],
-        stop_ids=[list(stop)],
-    )
-    masked_BL = torch.tensor([masked], dtype=torch.bool)
-    return int(num_settled(torch.tensor([tokens]), masked_BL, params))
-
-
-@pytest.mark.parametrize(
-    ("masked", "keywords", "expected"),
-    [
-        ([0, 0, 0, 0], {}, 4),
-        ([0, 0, 0, 1], {}, 0),
-        ([1, 0, 0, 0], {}, 0),
-        ([0, 0, 0, 1], {"width": 3}, 3),  # a first block, pinned by the prompt's tail
-        ([0, 0, 1, 1], {"limit": 2}, 2),  # max_tokens inside the block
-        ([0, 1, 0, 0], {"limit": 2}, 0),
-        ([0, 0, 0, 0], {"limit": 1}, 1),
-        ([0, 0, 1, 1], {"limit": 3, "width": 2}, 2),
-        ([0, 0, 1, 1], {"stop": (6,)}, 2),  # a stop token, itself included
-        ([1, 0, 1, 1], {"stop": (6,)}, 0),  # something before it is open still
-        ([0, 1, 1, 1], {"stop": (6,)}, 0),  # not accepted: no stop yet
-        ([0, 0, 0, 0], {"stop": (8, 7)}, 3),  # the first of several
-        ([0, 0, 0, 1], {"stop": (7, 5)}, 1),
-        ([0, 0, 1, 1], {"stop": (7,), "limit": 2}, 2),  # the limit comes first
-        ([0, 0, 0, 0], {"stop": (8,), "limit": 3}, 3),
-        ([0, 0, 0, 0], {"stop": (8,)}, 4),
-    ],
-)
-def test_where_a_block_ends(masked: list[int], keywords: dict, expected: int) -> None:
-    assert settled([5, 6, 7, 8], masked, **keywords) == expected
 
 
 def test_mixed_policies_in_one_batch() -> None:
@@ -198,8 +156,71 @@ def test_the_mask_id_marks_nothing(name: str) -> None:
         torch.full((1, 4), mask_id),
         torch.tensor([[False, True, False, True]]),
         torch.zeros(1, dtype=torch.int64),
-        Candidates(torch.full((1, 4), 9), *torch.tensor([[[0.99] * 4], [[0.0] * 4], [[0.0] * 4]])),
-        params_of([name], threshold=[0.0], max_steps=[1], block_length=[4]),
+        candidates_of([[9] * 4], [[0.99] * 4]),
+        params_of(
+            [name],
+            threshold=[0.0],
+            max_steps=[1],
+            block_length=[4],
+            uniform_BL=torch.full((1, 4), 0.5),
+        ),
     )
     assert result.tokens_BL.tolist() == [[mask_id, 9, mask_id, 9]]
     assert result.num_emitted_B.tolist() == [4]
+
+
+@given(seed=seeds, num=nums, length=lengths, num_rows=st.integers(1, 4))
+def test_only_positions_with_logits_are_accepted(
+    seed: int, num: int, length: int, num_rows: int
+) -> None:
+    """And among those it is decided as if the canvas held nothing else."""
+    step = random_step(seed, num, length, plain=True)
+    step = replace(
+        step,
+        params=replace(
+            step.params,
+            policies=("confidence", "margin"),
+            policy_B=step.params.policy_B % 2 * POLICY_INDEX["margin"],
+            num_rows_B=torch.full((num,), num_rows),
+        ),
+    )
+    result = step.run()
+    assert torch.equal(
+        result.masked_BL[:, num_rows:],
+        (step.masked_BL & (torch.arange(length) < step.params.width_B[:, None]))[:, num_rows:],
+    )
+    without = replace(step.params, num_rows_B=None, width_B=step.params.width_B.clamp(max=num_rows))
+    expected = replace(step, params=without).run()
+    assert torch.equal(result.masked_BL[:, :num_rows], expected.masked_BL[:, :num_rows])
+    assert torch.equal(result.tokens_BL, expected.tokens_BL)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "emitted"),
+    [
+        ({}, 0),  # the seed alone settles nothing but itself
+        ({"limit": [1]}, 1),
+        ({"width": [1]}, 1),
+        ({"stop_ids": [[9]]}, 1),
+        ({"stop_ids": [[8]]}, 0),
+    ],
+)
+def test_a_seed_step_fills_the_first_position(keywords: dict[str, Any], emitted: int) -> None:
+    result = denoise(
+        torch.zeros(1, 4, dtype=torch.int64),
+        torch.ones(1, 4, dtype=torch.bool),
+        torch.zeros(1, dtype=torch.int64),
+        candidates_of([[9, 8, 8, 8]], [[0.1, 0.99, 0.99, 0.99]]),
+        params_of(
+            ["confidence"],
+            threshold=[0.5],
+            max_steps=[1],
+            block_length=[4],
+            num_rows_B=torch.tensor([1]),
+            **keywords,
+        ),
+    )
+    width = keywords.get("width", [4])[0]
+    assert result.tokens_BL.tolist() == [[9, 0, 0, 0]]
+    assert result.masked_BL.tolist() == [[0 < i < width for i in range(4)]]
+    assert result.num_emitted_B.tolist() == [emitted]

@@ -13,6 +13,7 @@ Suffixes: R requests, S virtual sequences.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,19 @@ class VirtualSequences:
     """(S,) the request each belongs to; None when it is one apiece, in order."""
     max_query_len: int
     max_seq_len: int
+
+
+def whole(
+    query_start_loc: NDArray[np.int32], seq_lens: NDArray[np.integer[Any]]
+) -> VirtualSequences:
+    """One sequence a request, as they are; arguments as the fields of the result."""
+    return VirtualSequences(
+        query_start_loc=query_start_loc,
+        seq_lens=seq_lens.astype(np.int32),
+        request_S=None,
+        max_query_len=int(np.diff(query_start_loc).max()),
+        max_seq_len=int(seq_lens.max()),
+    )
 
 
 def split(

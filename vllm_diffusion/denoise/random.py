@@ -33,6 +33,21 @@ def mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
+def _key(seed: Tensor, position: Tensor, step: Tensor) -> Tensor:
+    """One key for each (seed, position, step); the shapes broadcast."""
+    return mix(mix(mix(seed + _GAMMA) + position) + step)
+
+
+def _open_uniform(bits: Tensor) -> Tensor:
+    """float32 in (0, 1): 23 bits, so that with the half, which keeps 0 and 1 out, it is exact."""
+    return (_shift_right(bits, 41).float() + 0.5) * 2.0**-23
+
+
+def uniform(seed: Tensor, position: Tensor, step: Tensor) -> Tensor:
+    """Uniform draws in (0, 1), float32; the int64 arguments broadcast to the answer's shape."""
+    return _open_uniform(mix(_key(seed, position, step)))
+
+
 def gumbel(seed_N: Tensor, position_N: Tensor, step_N: Tensor, vocab_size: int) -> Tensor:
     """Standard Gumbel noise, float32 (N, V).
 
@@ -42,9 +57,8 @@ def gumbel(seed_N: Tensor, position_N: Tensor, step_N: Tensor, vocab_size: int) 
         step_N: int64 (N,), denoising step of its block.
         vocab_size: V.
     """
-    key_N = mix(mix(mix(seed_N + _GAMMA) + position_N) + step_N)
+    key_N = _key(seed_N, position_N, step_N)
+    # Token 0 is number 1: number 0 is the draw of ``uniform``.
     token_V = torch.arange(vocab_size, device=seed_N.device, dtype=torch.int64)
     bits_NV = mix(key_N[:, None] + (token_V + 1) * _GAMMA)
-    # 24 bits, the float32 significand; the half keeps 0 and 1 out.
-    uniform_NV = (_shift_right(bits_NV, 40).float() + 0.5) * 2.0**-24
-    return -torch.log(-torch.log(uniform_NV))
+    return -torch.log(-torch.log(_open_uniform(bits_NV)))

@@ -4,9 +4,10 @@
 
 Shape suffixes: B requests in the step, L canvas length, E stop ids a request.
 
-What every policy is held to stands here, not in the policies: settled
-positions never change, each unfinished canvas accepts at least one position
-(so a block of L positions takes at most L steps), and a block ends when no
+What every policy is held to stands in ``accept`` and ``settle``, not in the
+policies: settled positions change only by an edit, each unfinished canvas
+accepts at least one position (so a block of L positions takes at most L steps;
+``origin`` alone may accept none, its clock ends it), and a block ends when no
 masked position is left in front of its end.
 """
 
@@ -17,13 +18,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX, StepView
+from vllm_diffusion.denoise.accept import accepted_positions, first_sub_block
+from vllm_diffusion.denoise.edit import EditParams, edited_positions, num_stable
+from vllm_diffusion.denoise.policies import StepView
 from vllm_diffusion.denoise.sample import Candidates
+from vllm_diffusion.denoise.schedule import transfer_share
+from vllm_diffusion.denoise.settle import num_settled
 
 
 @dataclass(frozen=True, slots=True)
 class StepParams:
-    """What the requests of the step asked for."""
+    """What the requests of the step asked for. The optional ones are None if nobody did."""
 
     policies: tuple[str, ...]
     """The names in use in this batch, known to the host."""
@@ -41,6 +46,13 @@ class StepParams:
     """int64. Tokens the request may still emit (``max_tokens``, ``max_model_len``)."""
     stop_ids_BE: Tensor
     """int64. Token ids that end the request, padded with -1."""
+    num_rows_B: Tensor | None = None
+    """int64. Leading canvas positions that may be accepted in this step, where not all may."""
+    sub_block_B: Tensor | None = None
+    """int64. Length of the pieces in which a block is denoised."""
+    edits: EditParams | None = None
+    uniform_BL: Tensor | None = None
+    """float32 in (0, 1). Draws for the policy ``origin``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,63 +65,10 @@ class StepResult:
     """bool."""
     num_emitted_B: Tensor
     """int64. Tokens that the step settled for good: 0 until the block has converged."""
-
-
-def min_accepted(step_B: Tensor, params: StepParams) -> Tensor:
-    """Positions that the schedule demands of a step, at least 1.
-
-    ``B // S`` and one more in the first ``B mod S`` steps, as in SDAR's and
-    LLaDA's ``get_num_transfer_tokens``; so a block of B takes at most S steps.
-    """
-    quotient_B = params.block_length_B // params.max_steps_B
-    remainder_B = params.block_length_B % params.max_steps_B
-    return (quotient_B + (step_B < remainder_B)).clamp_(min=1)
-
-
-def accepted_positions(view: StepView, step_B: Tensor, params: StepParams) -> Tensor:
-    """Which masked positions (B, L) take their candidate in this step.
-
-    The union of what the request's policy accepts and the schedule's floor of
-    best-scored positions; equal scores go to the leftmost position.
-    """
-    score_BL = accept_BL = None
-    for name in params.policies:
-        policy = POLICIES[name]
-        policy_score_BL = policy.score(view)
-        policy_accept_BL = policy.accept(view, policy_score_BL)
-        if score_BL is None or accept_BL is None:
-            score_BL, accept_BL = policy_score_BL, policy_accept_BL
-        else:
-            chosen_B1 = (params.policy_B == POLICY_INDEX[name])[:, None]
-            score_BL = torch.where(chosen_B1, policy_score_BL, score_BL)
-            accept_BL = torch.where(chosen_B1, policy_accept_BL, accept_BL)
-    assert score_BL is not None and accept_BL is not None
-    ranked_BL = torch.where(view.masked_BL, score_BL, -torch.inf)
-    order_BL = ranked_BL.argsort(dim=-1, descending=True, stable=True)
-    rank_BL = torch.arange(order_BL.shape[1], device=order_BL.device)
-    in_floor_BL = rank_BL < min_accepted(step_B, params)[:, None]
-    floor_BL = torch.zeros_like(view.masked_BL).scatter(-1, order_BL, in_floor_BL)
-    return (accept_BL | floor_BL) & view.masked_BL
-
-
-def num_settled(tokens_BL: Tensor, masked_BL: Tensor, params: StepParams) -> Tensor:
-    """Tokens (B,) to emit now: 0 for a block that has not converged.
-
-    A block has converged when no masked position is left before its end, and
-    its end is the first of: the canvas's width, the tokens that the request may
-    still emit, an accepted stop token (inclusive). What lies behind the end is
-    never shown, so it need not be denoised.
-    """
-    length = tokens_BL.shape[1]
-    position_L = torch.arange(length, device=tokens_BL.device)
-    end_B = torch.minimum(params.width_B, params.limit_B)
-    open_BL = masked_BL & (position_L < end_B[:, None])
-    first_open_B = torch.where(open_BL, position_L, length).amin(dim=-1)
-    is_stop_BL = (tokens_BL[:, :, None] == params.stop_ids_BE[:, None, :]).any(dim=-1)
-    is_stop_BL &= ~masked_BL & (position_L < end_B[:, None])
-    first_stop_B = torch.where(is_stop_BL, position_L, length).amin(dim=-1)
-    converged_B = (first_open_B == length) | (first_stop_B < first_open_B)
-    return torch.where(converged_B, torch.minimum(end_B, first_stop_B + 1), 0)
+    step_B: Tensor
+    """int64. Steps of the schedule that the block has had, this one included."""
+    post_step_B: Tensor | None = None
+    """int64. Forwards that began without masks, where anybody edits."""
 
 
 def denoise(
@@ -128,20 +87,59 @@ def denoise(
         candidates: the model's answer at each position.
         params: what each request asked for.
     """
-    length = tokens_BL.shape[1]
-    exists_BL = torch.arange(length, device=tokens_BL.device) < params.width_B[:, None]
+    position_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
+    exists_BL = position_L < params.width_B[:, None]
+    masked_BL = masked_BL & exists_BL
+    open_BL = masked_BL
+    if params.num_rows_B is not None:
+        open_BL = open_BL & (position_L < params.num_rows_B[:, None])
+    if params.sub_block_B is not None:
+        offset_B = params.block_length_B - params.width_B
+        open_BL = first_sub_block(open_BL, offset_B, params.sub_block_B)
+    share_B = None
+    if params.uniform_BL is not None:
+        num_steps_B = torch.minimum(params.max_steps_B, params.width_B)
+        share_B = transfer_share(step_B, num_steps_B)
     view = StepView(
-        masked_BL=masked_BL & exists_BL,
+        masked_BL=open_BL,
         prob_BL=candidates.prob_BL,
         second_BL=candidates.second_BL,
         entropy_BL=candidates.entropy_BL,
         threshold_B=params.threshold_B,
+        share_B=share_B,
+        uniform_BL=params.uniform_BL,
     )
-    accepted_BL = accepted_positions(view, step_B, params)
-    tokens_BL = torch.where(accepted_BL, candidates.token_BL, tokens_BL)
-    masked_BL = view.masked_BL & ~accepted_BL
-    return StepResult(
-        tokens_BL=tokens_BL,
-        masked_BL=masked_BL,
-        num_emitted_B=num_settled(tokens_BL, masked_BL, params),
+    accepted_BL, step_B = accepted_positions(
+        view,
+        step_B,
+        policies=params.policies,
+        policy_B=params.policy_B,
+        block_length_B=params.block_length_B,
+        max_steps_B=params.max_steps_B,
+        width_B=params.width_B,
     )
+    left_BL = masked_BL & ~accepted_BL
+    new_BL = torch.where(accepted_BL, candidates.token_BL, tokens_BL)
+    end_B = torch.minimum(params.width_B, params.limit_B)
+    if params.edits is None:
+        num_emitted_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)
+        return StepResult(new_BL, left_BL, num_emitted_B, step_B + 1)
+
+    edited_BL = edited_positions(
+        tokens_BL, exists_BL & ~masked_BL, candidates.token_BL, candidates.prob_BL, params.edits
+    )
+    new_BL = torch.where(edited_BL, candidates.token_BL, new_BL)
+    num_settled_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)
+    num_stable_B, post_step_B = num_stable(
+        new_BL,
+        masked_BL.any(dim=-1),
+        left_BL.any(dim=-1),
+        edited_BL.any(dim=-1),
+        params.width_B,
+        params.limit_B,
+        params.stop_ids_BE,
+        params.edits,
+    )
+    edits_B = params.edits.threshold_B.isfinite()
+    num_emitted_B = torch.where(edits_B, num_stable_B, num_settled_B)
+    return StepResult(new_BL, left_BL, num_emitted_B, step_B + 1, post_step_B)

@@ -16,7 +16,10 @@ from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 @dataclass(slots=True)
 class _Account:
-    """One request: canvas positions and emitted tokens, an entry a forward."""
+    """One request: canvas positions and emitted tokens, an entry a forward.
+
+    A width is negative where the forward read an approximate cache.
+    """
 
     widths: list[int] = field(default_factory=list)
     emitted: list[int] = field(default_factory=list)
@@ -34,6 +37,7 @@ class Ledger:
     def _reset(self) -> None:
         self.held = SpecDecodingStats.new(self.canvas_length)
         self.num_prefill_forwards = 0
+        self.num_approximate_forwards = 0
         self.blocks_by_steps = [0] * self.canvas_length
 
     def open(self, request_id: str) -> None:
@@ -51,12 +55,27 @@ class Ledger:
         account.widths.append(0)
         account.emitted.append(0)
 
-    def denoised(self, request_id: str, *, width: int, num_emitted: int) -> None:
-        """A denoising step; ``num_emitted`` is 0 unless the block has converged."""
+    def denoised(
+        self,
+        request_id: str,
+        *,
+        width: int,
+        num_emitted: int,
+        is_seed: bool = False,
+        is_approximate: bool = False,
+    ) -> None:
+        """A denoising step; ``num_emitted`` is 0 unless the block has converged.
+
+        The forward that seeds a block is a step of the request, not of its block.
+        """
         account = self.accounts[request_id]
-        account.widths.append(width)
+        # The records that carry this have no place for a flag.
+        account.widths.append(-width if is_approximate else width)
         account.emitted.append(num_emitted)
-        account.num_steps += 1
+        self.num_approximate_forwards += is_approximate
+        account.num_steps += not is_seed
+        if is_seed and not num_emitted:
+            return
         if num_emitted:
             self.blocks_by_steps[min(account.num_steps, self.canvas_length) - 1] += 1
             account.num_steps = 0
@@ -70,7 +89,7 @@ class Ledger:
         account = self.accounts[request_id]
         return RequestSpecDecodeMetrics(
             num_spec_tokens=self.canvas_length,
-            num_draft_tokens=sum(account.widths),
+            num_draft_tokens=sum(map(abs, account.widths)),
             per_step_accepted=account.emitted,
             per_step_drafted=account.widths,
         )
@@ -85,7 +104,10 @@ class Ledger:
     def report(self) -> SpecDecodingStats:
         """What was held since the last report, the counts in its lists by position."""
         stats = self.held
-        stats.num_draft_tokens_per_pos = [self.num_prefill_forwards]
+        stats.num_draft_tokens_per_pos = [
+            self.num_prefill_forwards,
+            self.num_approximate_forwards,
+        ]
         stats.num_accepted_tokens_per_pos = self.blocks_by_steps
         self._reset()
         return stats

@@ -43,15 +43,24 @@ class RequestParams:
         self.threshold = UvaBackedTensor(num_slots, dtype=torch.float32)
         self.max_steps = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.block_length = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.sub_block = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.edit_threshold = UvaBackedTensor(num_slots, dtype=torch.float32)
+        self.max_post_steps = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.max_len = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.temperature = UvaBackedTensor(num_slots, dtype=torch.float32)
         self.top_k = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.top_p = UvaBackedTensor(num_slots, dtype=torch.float32)
         self.seed = UvaBackedTensor(num_slots, dtype=torch.int64)
+        # For the host alone.
+        self.keeps_cache = np.zeros(num_slots, dtype=np.bool_)
+        self.guidance = np.zeros(num_slots, dtype=np.float32)
+        self.prompt_len = np.zeros(num_slots, dtype=np.int64)
         self.stop_ids = UvaBackedTensor((num_slots, 4), dtype=torch.int64)
         self.stop_ids.np.fill(NO_TOKEN)
         # Dummy batches index slots that no request has filled.
         self.block_length.np.fill(plan.canvas_length)
+        self.sub_block.np.fill(plan.canvas_length)
+        self.edit_threshold.np.fill(np.inf)
         self.max_steps.np.fill(1)
         self.copy_to_device()
 
@@ -64,6 +73,12 @@ class RequestParams:
         self.threshold.np[slot] = decode.threshold
         self.max_steps.np[slot] = decode.max_steps
         self.block_length.np[slot] = decode.block_length
+        self.sub_block.np[slot] = decode.sub_block_length
+        self.edit_threshold.np[slot] = decode.edit_threshold if decode.edits else np.inf
+        self.max_post_steps.np[slot] = decode.max_post_steps
+        self.guidance[slot] = decode.guidance_scale
+        self.prompt_len[slot] = request.prompt_len
+        self.keeps_cache[slot] = decode.kv_cache != "exact"
         self.max_len.np[slot] = request.prompt_len + sampling.max_tokens
         self.temperature.np[slot] = sampling.temperature
         self.top_k.np[slot] = (
@@ -89,6 +104,8 @@ class RequestParams:
     def remove(self, slot: int) -> None:
         """Forget the slot's request, as far as dummy batches could see it."""
         self.block_length.np[slot] = self.plan.canvas_length
+        self.max_len.np[slot] = 0
+        self.guidance[slot] = 0
 
     def copy_to_device(self) -> None:
         """Make what was written visible to the next step."""
@@ -97,6 +114,9 @@ class RequestParams:
             self.threshold,
             self.max_steps,
             self.block_length,
+            self.sub_block,
+            self.edit_threshold,
+            self.max_post_steps,
             self.max_len,
             self.temperature,
             self.top_k,

@@ -1,36 +1,45 @@
 """The denoising step on the runner's batch, in the place of its sampler.
 
-Shape suffixes: R requests in the batch, B of them with a canvas, L canvas
-length, N rows of logits.
+Shape suffixes: S slots, R requests in the batch, B of them with a canvas, L
+canvas length, N rows of logits.
 """
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.worker.gpu.input_batch import InputBatch
 from vllm.v1.worker.gpu.sample.output import SamplerOutput
 from vllm.v1.worker.gpu.states import RequestState
 
 from vllm_diffusion.canvas import Canvas
-from vllm_diffusion.denoise.sample import Draws, candidates
-from vllm_diffusion.denoise.step import StepParams, denoise
+from vllm_diffusion.denoise.edit import EditParams
+from vllm_diffusion.denoise.random import uniform
+from vllm_diffusion.denoise.sample import candidates
+from vllm_diffusion.denoise.step import StepParams, StepResult, denoise
+from vllm_diffusion.denoise.verify import verify
+from vllm_diffusion.engine.canvases import Canvases, CanvasTensors, canvases_of
+from vllm_diffusion.engine.cpu_step import CpuStep, Kind
+from vllm_diffusion.engine.draws import draws_of
+from vllm_diffusion.engine.guidance import guide
 from vllm_diffusion.engine.requests import RequestParams
+from vllm_diffusion.engine.view import BatchView, view_batch
+from vllm_diffusion.kernels import dispatch
 from vllm_diffusion.plan import DecodePlan
+
+if TYPE_CHECKING:
+    from vllm_diffusion.denoise.sample import Candidates, Draws
 
 
 class DiffusionSampler:
     """Runs one denoising step for every request that has a canvas in the batch.
 
-    The runner's account of a request is ``computed += query - num_rejected``.
-    A canvas step rejects one whole block whether it converged or not: the K and
-    V of a block count only from a forward whose inputs were final, and that is
-    the next step, which reads [finished block | next canvas].
+    The runner's account of a request is ``computed += query - num_rejected``,
+    so what is rejected says where the final K and V end, whatever was emitted.
     """
 
     compute_nans = False
@@ -49,119 +58,172 @@ class DiffusionSampler:
         self.req_states = req_states
         self.max_model_len = max_model_len
         self.device = req_states.device
+        self.total_len_S = req_states.total_len.gpu
         self.canvas = Canvas.over(req_states.draft_tokens, plan.mask_id)
         self.position_L = torch.arange(plan.canvas_length, device=self.device)
+        # Known to the host: a draft is followed by its verification.
+        self.is_drafted_S = np.zeros(len(self.canvas.step_S), dtype=np.bool_)
+        self.cpu_step: CpuStep | None = None
+        if dispatch.uses_cpp(self.device.type == "cpu"):
+            self.cpu_step = CpuStep(params, self.canvas, self.total_len_S, max_model_len)
 
     @property
     def sampling_states(self) -> Any:
         return None
 
     def add_request(self, req_idx: int, sampling_params: Any) -> None:
-        """Nothing to do: the model state has written the slot already."""
+        """The model state has written the slot's parameters already."""
+        if self.cpu_step is not None:
+            self.cpu_step.add_request(req_idx)
 
     def apply_staged_writes(self) -> None:
         """Nothing is staged here."""
+
+    def clear(self, slot: int) -> None:
+        """A new request, or one that starts over, owns ``slot``."""
+        self.canvas.clear(slot)
+        self.is_drafted_S[slot] = False
 
     def __call__(
         self, logits_NV: Tensor, input_batch: InputBatch, draft_logits: Tensor | None = None
     ) -> SamplerOutput:
         num_reqs = input_batch.num_reqs
+        if input_batch.num_draft_tokens > 0 and self.cpu_step is not None:
+            kind = self.cpu_step.kind(input_batch.idx_mapping_np)
+            if kind is not Kind.NOT_PLAIN:
+                draws = self._draws(self._canvases(input_batch)[1]) if kind is Kind.DRAWN else None
+                return output_of(*self.cpu_step.run(logits_NV, draws, input_batch))
         sampled_RL = torch.zeros(
             num_reqs, self.plan.canvas_length, dtype=torch.int64, device=self.device
         )
         num_sampled_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
         num_rejected_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
         if input_batch.num_draft_tokens > 0:
-            self._step(logits_NV, input_batch, sampled_RL, num_sampled_R, num_rejected_R)
-        return SamplerOutput(
-            sampled_token_ids=sampled_RL,
-            logprobs_tensors=None,
-            num_nans=None,
-            num_sampled=num_sampled_R,
-            num_rejected=num_rejected_R,
-        )
+            view, canvases = self._canvases(input_batch)
+            scale_R = self.params.guidance[view.slot_R]
+            if scale_R.any():
+                scale_N = np.repeat(scale_R, view.num_rows_R)
+                logits_NV = guide(logits_NV, scale_N > 0, scale_N)
+            of = canvases.to_device(self.total_len_S)
+            tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), of)
+            sampled_RL[of.request_B] = tokens_BL
+            num_sampled_R[of.request_B] = num_emitted_B.int()
+            num_rejected_R[of.request_B] = of.num_rejected(num_emitted_B).int()
+            if view.is_draft_R is not None:
+                self.is_drafted_S[view.slot_R] = view.is_draft_R
+        return output_of(sampled_RL, num_sampled_R, num_rejected_R)
+
+    def _canvases(self, input_batch: InputBatch) -> tuple[BatchView, Canvases]:
+        view = view_batch(input_batch, self.params, self.plan.record, self.is_drafted_S)
+        borders = input_batch.cu_num_logits_np
+        return view, canvases_of(view, borders, self.params, self.plan, self.max_model_len)
+
+    def _draws(self, of: Canvases) -> Draws | None:
+        return draws_of(of, self.params, self.canvas.step_S, self.total_len_S)
 
     def _step(
-        self,
-        logits_NV: Tensor,
-        input_batch: InputBatch,
-        sampled_RL: Tensor,
-        num_sampled_R: Tensor,
-        num_rejected_R: Tensor,
-    ) -> None:
-        """Denoise, and write what the runner wants to know into the last three."""
-        row_start_np = input_batch.cu_num_logits_np[: input_batch.num_reqs]
-        width_np = np.diff(input_batch.cu_num_logits_np[: input_batch.num_reqs + 1])
-        batch_np = np.flatnonzero(width_np)
-        slot_np = input_batch.idx_mapping_np[batch_np]
-        # One copy to the device for all that the host knows about the step.
-        host_np = np.stack((batch_np, slot_np, row_start_np[batch_np], width_np[batch_np])).astype(
-            np.int64
-        )
-        batch_B, slot_B, row_start_B, width_B = async_tensor_h2d(host_np, device=self.device)
-
-        params, canvas = self.params, self.canvas
-        total_len_B = self.req_states.total_len.gpu[slot_B].long()
-        block_length_B = params.block_length.gpu[slot_B]
+        self, logits_NV: Tensor, draws: Draws | None, of: CanvasTensors
+    ) -> tuple[Tensor, Tensor]:
+        """Denoise; returns tokens (B, L) whose first so many (B,) are emitted."""
+        canvas, slot_B = self.canvas, of.slot_B
         step_B = canvas.step_S[slot_B]
-        row_BL = row_start_B[:, None] + torch.minimum(self.position_L, (width_B - 1)[:, None])
+        last_row_B1 = (of.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,
-            row_BL,
+            of.row_start_B[:, None] + torch.minimum(self.position_L, last_row_B1),
             self.plan.mask_id,
-            self._draws(slot_np, width_np[batch_np], row_start_np[batch_np], total_len_B, step_B),
+            draws,
         )
-        result = denoise(
-            canvas.tokens_SL[slot_B],
-            canvas.masked_SL[slot_B],
-            step_B,
-            answer,
-            StepParams(
-                policies=params.policies_in(slot_np),
-                policy_B=params.policy.gpu[slot_B],
-                threshold_B=params.threshold.gpu[slot_B],
-                max_steps_B=params.max_steps.gpu[slot_B],
-                block_length_B=block_length_B,
-                width_B=width_B,
-                limit_B=params.max_len.gpu[slot_B].clamp(max=self.max_model_len) - total_len_B,
-                stop_ids_BE=params.stop_ids.gpu[slot_B],
-            ),
-        )
+        tokens_BL = canvas.tokens_SL[slot_B]
+        params = self._step_params(of, step_B)
+        result = denoise(tokens_BL, canvas.masked_SL[slot_B], step_B, answer, params)
+        num_emitted_B = result.num_emitted_B
         # A finished block makes room for a fresh canvas.
-        is_done_B1 = (result.num_emitted_B > 0)[:, None]
-        canvas.tokens_SL[slot_B] = torch.where(is_done_B1, canvas.mask_id, result.tokens_BL)
-        canvas.masked_SL[slot_B] = result.masked_BL | is_done_B1
-        canvas.step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, step_B + 1)
-        sampled_RL[batch_B] = result.tokens_BL
-        num_sampled_R[batch_B] = result.num_emitted_B.int()
-        num_rejected_R[batch_B] = block_length_B.int()
+        is_done_B1 = (num_emitted_B > 0)[:, None]
+        next_BL = torch.where(is_done_B1, canvas.mask_id, result.tokens_BL)
+        masked_BL = result.masked_BL | is_done_B1
+        new_BL, next_step_B = result.tokens_BL, result.step_B
+        if of.is_seed_B is not None:
+            next_step_B = torch.where(of.is_seed_B, step_B, next_step_B)
+        if of.is_verify_B is not None:
+            assert of.is_draft_B is not None
+            new_BL, num_emitted_B, next_BL, masked_BL = self._speculated(
+                of, tokens_BL, answer, params, result
+            )
+            is_done_B1 = (num_emitted_B > 0)[:, None]
+        canvas.tokens_SL[slot_B] = next_BL
+        canvas.masked_SL[slot_B] = masked_BL
+        canvas.step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, next_step_B)
+        if result.post_step_B is not None:
+            canvas.post_step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, result.post_step_B)
+        return new_BL, num_emitted_B
 
-    def _draws(
-        self,
-        slot_np: np.ndarray,
-        width_np: np.ndarray,
-        row_start_np: np.ndarray,
-        total_len_B: Tensor,
-        step_B: Tensor,
-    ) -> Draws | None:
-        """The logits rows of requests with a temperature; None when there are none."""
-        params = self.params
-        is_drawn = params.temperature.np[slot_np] > 0
-        if not is_drawn.any():
-            return None
-        request_np = np.repeat(np.flatnonzero(is_drawn), width_np[is_drawn])
-        first_np = np.repeat(np.cumsum(width_np[is_drawn]) - width_np[is_drawn], width_np[is_drawn])
-        offset_np = np.arange(len(request_np)) - first_np
-        host_np = np.stack(
-            (request_np, offset_np, row_start_np[request_np] + offset_np, slot_np[request_np])
-        ).astype(np.int64)
-        request_N, offset_N, row_N, slot_N = async_tensor_h2d(host_np, device=self.device)
-        return Draws(
-            row_N=row_N,
-            temperature_N=params.temperature.gpu[slot_N],
-            top_k_N=params.top_k.gpu[slot_N],
-            top_p_N=params.top_p.gpu[slot_N],
-            seed_N=params.seed.gpu[slot_N],
-            position_N=total_len_B[request_N] + offset_N,
-            step_N=step_B[request_N],
+    def _step_params(self, of: CanvasTensors, step_B: Tensor) -> StepParams:
+        params, slot_B, slot_np = self.params, of.slot_B, of.host.slot_B
+        edits = uniform_BL = sub_block_B = None
+        policies = params.policies_in(slot_np)
+        if np.isfinite(params.edit_threshold.np[slot_np]).any():
+            edits = EditParams(
+                threshold_B=params.edit_threshold.gpu[slot_B],
+                max_post_steps_B=params.max_post_steps.gpu[slot_B],
+                post_step_B=self.canvas.post_step_S[slot_B],
+            )
+        if (params.sub_block.np[slot_np] < params.block_length.np[slot_np]).any():
+            sub_block_B = params.sub_block.gpu[slot_B]
+        if "origin" in policies:
+            position_BL = of.total_len_B[:, None] + self.position_L
+            uniform_BL = uniform(params.seed.gpu[slot_B][:, None], position_BL, step_B[:, None])
+        return StepParams(
+            policies=policies,
+            policy_B=params.policy.gpu[slot_B],
+            threshold_B=params.threshold.gpu[slot_B],
+            max_steps_B=params.max_steps.gpu[slot_B],
+            block_length_B=params.block_length.gpu[slot_B],
+            width_B=of.width_B,
+            limit_B=params.max_len.gpu[slot_B].clamp(max=self.max_model_len) - of.total_len_B,
+            stop_ids_BE=params.stop_ids.gpu[slot_B],
+            num_rows_B=of.num_rows_B if of.is_seed_B is not None else None,
+            sub_block_B=sub_block_B,
+            edits=edits,
+            uniform_BL=uniform_BL,
         )
+
+    def _speculated(
+        self,
+        of: CanvasTensors,
+        tokens_BL: Tensor,
+        answer: Candidates,
+        params: StepParams,
+        result: StepResult,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The step's outcome where drafts are made or judged; the others' stays.
+
+        Returns tokens (B, L) and how many of them (B,) are emitted; tokens and
+        mask (B, L) of the canvases after that.
+        """
+        assert of.is_verify_B is not None and of.is_draft_B is not None
+        text_BL, num_verified_B, seed_B = verify(
+            tokens_BL, answer.token_BL, of.width_B, params.limit_B, params.stop_ids_BE
+        )
+        is_verify_B1 = of.is_verify_B[:, None]
+        # A draft is only emitted as far as it was verified.
+        num_emitted_B = torch.where(of.is_draft_B, 0, result.num_emitted_B)
+        num_emitted_B = torch.where(of.is_verify_B, num_verified_B, num_emitted_B)
+        new_BL = torch.where(is_verify_B1, text_BL, result.tokens_BL)
+        is_done_B1 = (num_emitted_B > 0)[:, None]
+        masked_BL = result.masked_BL | is_done_B1
+        masked_BL[:, 0] &= ~of.is_verify_B
+        next_BL = torch.where(is_done_B1, self.canvas.mask_id, new_BL)
+        next_BL[:, 0] = torch.where(of.is_verify_B, seed_B, next_BL[:, 0])
+        return new_BL, num_emitted_B, next_BL, masked_BL
+
+
+def output_of(sampled_RL: Tensor, num_sampled_R: Tensor, num_rejected_R: Tensor) -> SamplerOutput:
+    """What the runner wants to hear."""
+    return SamplerOutput(
+        sampled_token_ids=sampled_RL,
+        logprobs_tensors=None,
+        num_nans=None,
+        num_sampled=num_sampled_R,
+        num_rejected=num_rejected_R,
+    )

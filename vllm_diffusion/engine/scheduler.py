@@ -1,18 +1,15 @@
 """Block-wise scheduling: canvas widths, block borders and the free commit.
 
-A request's tokens are in blocks of B, aligned to its first token. With N known
-tokens (prompt and emitted), A = N // B * B is where its canvas starts; the
-N - A known tokens behind A are pinned in it. A request that is scheduled whole
-gets everything from its first uncomputed token to A + B in one query:
+What a step has to compute of a request is its span (``spans``). A request that
+is scheduled whole gets everything from its first uncomputed token to the end of
+its span in one query, so that
 
-* complete prompt blocks that are not in the cache, then the canvas: the prompt
-  and its first denoising step share a forward;
-* just the canvas, while it is being denoised;
-* the block that has just been finished, then the next canvas: the forward that
-  makes the finished block's K and V final costs nothing extra.
+* the prompt's last chunk and the first denoising step share a forward;
+* the forward that makes a finished block's K and V final is the next block's
+  first denoising step, and costs nothing extra.
 
-Where the token budget is too small for that, a query is as many complete
-blocks as fit, and the canvas waits.
+Where the token budget is too small for that, a query is as much of the known
+tokens as fits, and the canvas waits.
 """
 
 from __future__ import annotations
@@ -28,6 +25,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.engine.ledger import Ledger
+from vllm_diffusion.engine.spans import SPAN_RULES, Phase, Progress, longest_guided
 from vllm_diffusion.models.serving import plan_of
 
 PLACEHOLDER = -1
@@ -43,27 +41,39 @@ class BlockDiffusionScheduler(Scheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.plan = plan_of(self.vllm_config.model_config)
+        self.rule = SPAN_RULES[self.plan.record.mask_group](self.plan.record, self.block_size)
         served = self.plan.canvas_length
-        if self.block_size % served:
-            raise ValueError(
-                f"a KV page of {self.block_size} tokens does not hold whole diffusion blocks "
-                f"of {served}; set --block-size to a multiple of {served}"
-            )
-        # Auto-fit may have lowered the limit since start-up.
-        self.max_model_len = self.max_model_len // served * served
+        if self.plan.record.mask_group == "block_causal":
+            if self.block_size % served:
+                raise ValueError(
+                    f"a KV page of {self.block_size} tokens does not hold whole diffusion blocks "
+                    f"of {served}; set --block-size to a multiple of {served}"
+                )
+            # Auto-fit may have lowered the limit since start-up.
+            self.max_model_len = self.max_model_len // served * served
         # The base class asks this hook how much of a request to schedule.
         self.need_mamba_block_aligned_split = True
-        self.block_length_of: dict[str, int] = {}
-        self.canvas_start_of: dict[str, int] = {}
+        self.progress_of: dict[str, Progress] = {}
+        # Known tokens of the requests whose canvas is in the step under way.
+        self.known_of: dict[str, int] = {}
         self.ledger = Ledger(served)
         self._closed: list[str] = []
         self._num_scheduled = 0
         self._has_output = False
 
     def add_request(self, request: Request) -> None:
-        assert request.sampling_params is not None
-        decode = self.plan.request_params(request.sampling_params.extra_args)
-        self.block_length_of[request.request_id] = decode.block_length
+        sampling = request.sampling_params
+        assert sampling is not None and sampling.max_tokens is not None
+        decode = self.plan.request_params(sampling.extra_args)
+        last = min(request.num_prompt_tokens + sampling.max_tokens, self.max_model_len)
+        if decode.guidance_scale:
+            last = min(last, longest_guided(self.max_model_len, self.block_size))
+            # The worker reads it too: the output ends where the second sequence would not fit.
+            sampling.max_tokens = request.max_tokens = last - request.num_prompt_tokens
+        if self.plan.record.mask_group == "causal_context":
+            # A canvas is a whole block whatever ``max_tokens``, as the model was trained.
+            last = self.max_model_len
+        self.progress_of[request.request_id] = Progress(decode, request.num_prompt_tokens, last)
         salt = request.cache_salt
         if salt is not None or decode.block_length != self.plan.canvas_length:
             # K and V depend on the block length, so pages are shared only among
@@ -76,25 +86,23 @@ class BlockDiffusionScheduler(Scheduler):
         super().add_request(request)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        self.block_length_of.pop(request.request_id, None)
-        self.canvas_start_of.pop(request.request_id, None)
+        self.progress_of.pop(request.request_id, None)
+        self.known_of.pop(request.request_id, None)
         freed = super()._free_request(request, *args, **kwargs)
         self._closed.append(request.request_id)
         return freed
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self.ledger.restarted(request.request_id)
+        self.progress_of[request.request_id].restart()
         super()._preempt_request(request, *args, **kwargs)
-
-    def _canvas_width(self, request: Request) -> int:
-        """Canvas positions behind the request's known tokens."""
-        block_length = self.block_length_of[request.request_id]
-        return block_length - request.num_tokens % block_length
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         self._num_scheduled = 0
         for request in self.running:
-            request.spec_token_ids = [PLACEHOLDER] * self._canvas_width(request)
+            known = request.num_tokens
+            span = self.rule.span(known, self.progress_of[request.request_id])
+            request.spec_token_ids = [PLACEHOLDER] * (span.end - known)
         return super().schedule(throttle_prefills)
 
     def _mamba_block_aligned_split(
@@ -109,26 +117,26 @@ class BlockDiffusionScheduler(Scheduler):
         ``num_new_tokens`` is what the base class would take: within the budget,
         and without a canvas when the request has just left the waiting queue.
         """
-        block_length = self.block_length_of[request.request_id]
         start = (
             request.num_computed_tokens
             + num_new_local_computed_tokens
             + num_external_computed_tokens
         )
-        canvas_start = request.num_tokens // block_length * block_length
-        whole = canvas_start + block_length - start
+        known = request.num_tokens
+        span = self.rule.span(known, self.progress_of[request.request_id])
+        whole = span.end - start
         if request.status == RequestStatus.RUNNING:
             is_whole = num_new_tokens == whole
         else:
             # What this step has given out so far, at most: some of it may have
             # been taken back by a preemption.
             left = self.max_num_scheduled_tokens - self._num_scheduled
-            is_whole = start + num_new_tokens == request.num_tokens and whole <= left
+            is_whole = start + num_new_tokens == known and whole <= left
         if is_whole:
             num_tokens = whole
         else:
-            blocks = min(num_new_tokens, canvas_start - start) // block_length
-            num_tokens = blocks * block_length
+            pieces = min(num_new_tokens, span.whole_until - start) // span.grain
+            num_tokens = max(pieces * span.grain, 0)
         self._num_scheduled += num_tokens
         return num_tokens
 
@@ -136,12 +144,13 @@ class BlockDiffusionScheduler(Scheduler):
         drafts = scheduler_output.scheduled_spec_decode_tokens
         for request_id, num_tokens in scheduler_output.num_scheduled_tokens.items():
             request = self.requests[request_id]
-            end = request.num_computed_tokens + num_tokens
-            if end > request.num_tokens:
+            known = request.num_tokens
+            if request.num_computed_tokens + num_tokens > known:
                 # Also for requests from the waiting queue, to which the base
-                # class gives no canvas.
-                drafts[request_id] = [PLACEHOLDER] * (end - request.num_tokens)
-                self.canvas_start_of[request_id] = end - self.block_length_of[request_id]
+                # class gives no canvas, and where masks follow the canvas.
+                span = self.rule.span(known, self.progress_of[request_id])
+                drafts[request_id] = [PLACEHOLDER] * span.width
+                self.known_of[request_id] = known
             else:
                 self.ledger.prefilled(request_id)
         super()._update_after_schedule(scheduler_output)
@@ -151,18 +160,28 @@ class BlockDiffusionScheduler(Scheduler):
     ) -> dict[int, EngineCoreOutputs]:
         emitted = model_runner_output.sampled_token_ids
         canvases = scheduler_output.scheduled_spec_decode_tokens
+        resume_at: dict[str, int] = {}
         for request_id, canvas in canvases.items():
             if request_id in self.requests:
                 row = model_runner_output.req_id_to_index[request_id]
-                self.ledger.denoised(request_id, width=len(canvas), num_emitted=len(emitted[row]))
+                num_emitted = len(emitted[row])
+                known, progress = self.known_of[request_id], self.progress_of[request_id]
+                self.ledger.denoised(
+                    request_id,
+                    width=len(canvas),
+                    num_emitted=num_emitted,
+                    is_seed=self.rule.phase(known, progress) is Phase.SEED,
+                    is_approximate=progress.is_warm,
+                )
+                resume_at[request_id] = self.rule.advance(known, num_emitted, progress)
         self._has_output = any(map(len, emitted)) if emitted else False
         outputs = super().update_from_output(scheduler_output, model_runner_output)
-        for request_id in canvases:
+        for request_id, position in resume_at.items():
             request = self.requests.get(request_id)
-            # The base class rolls back by what was not emitted; K and V are
-            # final up to the start of the canvas, emitted or not.
+            # The base class rolls back by what was not emitted, which is not
+            # where the final K and V end. A preempted request starts over.
             if request is not None and request.num_computed_tokens > 0:
-                request.num_computed_tokens = self.canvas_start_of[request_id]
+                request.num_computed_tokens = position
         self._report_requests(outputs)
         return outputs
 

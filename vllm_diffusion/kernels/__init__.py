@@ -1,16 +1,20 @@
 """Tensor operations that have more than one implementation.
 
-Every operation is defined once, in torch, in ``reference.py``; the others have the same signature
-and are tested equal to it. Nothing here imports vllm.
+Every operation is defined once, in torch; C++ (sources in ``csrc``) has the same outcome and is
+tested equal to it. It runs for CPU tensors when the library loaded; torch runs for other devices,
+and on the CPU without the library. Nothing here imports vllm.
 
-==============  =====================================  ==========================================
-operation       C++ (``cpu.py``, sources in ``csrc``)  torch (``reference.py``)
-==============  =====================================  ==========================================
-``row_stats``   CPU tensors, when the library loaded   other devices; CPU without the library
-==============  =====================================  ==========================================
+===================  ==================  =========================================================
+operation            C++                 torch
+===================  ==================  =========================================================
+``row_stats``        ``cpu_row_stats``   ``reference``
+the denoising step   ``cpu_denoise``     ``denoise.step``, which also has what is not plain
+===================  ==================  =========================================================
 
 Files:
-    dispatch.py   what callers use: picks an implementation, says which one and why
-    reference.py  torch definitions, result types, argument checks
-    cpu.py        binding to the compiled library ``_cpu_ops``
+    dispatch.py       what callers use: picks an implementation, says which one and why
+    reference.py      torch definition of row_stats, result type, argument checks
+    library.py        loads the compiled library ``_cpu_ops``
+    cpu_row_stats.py  binding of row_stats
+    cpu_denoise.py    binding of the denoising step
 """

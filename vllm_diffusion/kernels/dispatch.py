@@ -6,12 +6,19 @@ from typing import Literal
 
 from torch import Tensor
 
-from vllm_diffusion.kernels import cpu, reference
+from vllm_diffusion.kernels import cpu_row_stats, library, reference
 from vllm_diffusion.kernels.reference import RowStats
 
 Implementation = Literal["cpp", "torch"]
 
 _forced: Implementation | None = None
+
+
+def uses_cpp(is_cpu: bool) -> bool:
+    """Whether an operation runs in C++: on CPU tensors, when the library is usable."""
+    if _forced is None:
+        return is_cpu and library.library().functions is not None
+    return _forced == "cpp"
 
 
 def row_stats(logits_NV: Tensor, exclude_id: int = -1) -> RowStats:
@@ -20,25 +27,20 @@ def row_stats(logits_NV: Tensor, exclude_id: int = -1) -> RowStats:
     ``reference.row_stats`` is the definition, with shapes, dtypes, special values and errors. CPU
     tensors go through C++ when the library is usable, everything else through torch.
     """
-    if _forced is None:
-        use_cpp = logits_NV.is_cpu and cpu.library().function is not None
-    else:
-        use_cpp = _forced == "cpp"
-    if use_cpp:
-        return cpu.row_stats(logits_NV, exclude_id)
+    if uses_cpp(logits_NV.is_cpu):
+        return cpu_row_stats.row_stats(logits_NV, exclude_id)
     return reference.row_stats(logits_NV, exclude_id)
 
 
 def active_row_stats() -> str:
-    """What runs for a CPU tensor: ``"torch"``, or ``"cpp-"`` and a level of ``cpu.LEVELS``."""
-    library = cpu.library()
-    is_cpp = library.function is not None if _forced is None else _forced == "cpp"
-    return f"cpp-{cpu.LEVELS[library.best_level]}" if is_cpp else "torch"
+    """What runs for a CPU tensor: ``"torch"``, or ``"cpp-"`` and a level of ``library.LEVELS``."""
+    best_level = library.library().best_level
+    return f"cpp-{library.LEVELS[best_level]}" if uses_cpp(is_cpu=True) else "torch"
 
 
 def row_stats_reason() -> str:
     """Why ``active_row_stats`` is what it is, in one sentence."""
-    return cpu.library().reason if _forced is None else f"forced to {_forced}"
+    return library.library().reason if _forced is None else f"forced to {_forced}"
 
 
 @contextmanager

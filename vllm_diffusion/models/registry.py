@@ -2,27 +2,72 @@
 
 from __future__ import annotations
 
-from vllm_diffusion.family import FAMILIES
+from importlib import import_module
+from typing import Any
+
+_MODELS = "vllm_diffusion.models"
 
 MODEL_CLASSES: dict[str, str] = {
-    "SDARForCausalLM": "vllm_diffusion.models.sdar:SDARForCausalLM",
+    "SDARForCausalLM": f"{_MODELS}.qwen:SDARForCausalLM",
+    "SDARMoeForCausalLM": f"{_MODELS}.qwen:SDARMoeForCausalLM",
+    "LLaDA2MoeModelLM": f"{_MODELS}.bailing:LLaDA2ForCausalLM",
+    "DreamForCausalLM": f"{_MODELS}.qwen:DreamForCausalLM",
+    "StableDiffcoderForCausalLM": f"{_MODELS}.llama:StableDiffcoderForCausalLM",
+    "Fast_dLLM_QwenForCausalLM": f"{_MODELS}.qwen:FastDLLMForCausalLM",
+    "NemotronLabsDiffusionModel": f"{_MODELS}.llama:NemotronLabsDiffusionModel",
+    "LLaDAModelLM": f"{_MODELS}.llama:LLaDAForCausalLM",
+    "ILLaDAForCausalLM": f"{_MODELS}.llama:ILLaDAForCausalLM",
+    "LLaDAMoEModelLM": f"{_MODELS}.qwen:LLaDAMoeForCausalLM",
+    "DreamModel": f"{_MODELS}.qwen:DreamModel",
+    "RND1LM": f"{_MODELS}.qwen:RND1LM",
+    "CoDALanguageModel": f"{_MODELS}.qwen:CoDALanguageModel",
 }
-CONFIG_SHIMS: dict[str, str] = {"sdar": "SDARConfig"}
+"""By ``architectures[0]``; imported when a checkpoint asks for it."""
+
+WITHOUT_TRITON: dict[str, str] = {
+    "DiffusionGemmaForBlockDiffusion": f"{_MODELS}.diffusion_gemma:DiffusionGemmaForBlockDiffusion",
+}
+"""vLLM decodes these itself, on Triton: here only where there is none, and not in FAMILIES."""
+
+CONFIG_SHIMS: dict[str, str] = {
+    "sdar": f"{_MODELS}.configs.qwen:SDARConfig",
+    "sdar_moe": f"{_MODELS}.configs.qwen:SDARMoeConfig",
+    "llada2_moe": f"{_MODELS}.configs.llada2:LLaDA2Config",
+    "Dream": f"{_MODELS}.configs.qwen:DreamConfig",
+    "Fast_dLLM_Qwen": f"{_MODELS}.configs.qwen:FastDLLMConfig",
+    "nemotron_labs_diffusion": f"{_MODELS}.configs.llama:NemotronLabsConfig",
+    "llada": f"{_MODELS}.configs.llama:LLaDAConfig",
+    "illada": f"{_MODELS}.configs.llama:ILLaDAConfig",
+    "rnd1": f"{_MODELS}.configs.qwen:RND1Config",
+    "CoDA": f"{_MODELS}.configs.qwen:CoDAConfig",
+}
+"""By ``model_type``. Types that transformers knows are not here: their classes stay as they are."""
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 def register() -> None:
     """Tell vLLM about every architecture; safe to call again."""
     from vllm import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
-    from vllm.transformers_utils.config import _CONFIG_REGISTRY
+    from vllm.platforms import current_platform
+    from vllm.transformers_utils import config as vllm_configs
+    from vllm.triton_utils import HAS_TRITON
 
-    from vllm_diffusion.models import configs
-    from vllm_diffusion.models.serving import BlockDiffusionServing
+    from vllm_diffusion.models.parser import DiffusionAwareParser
+    from vllm_diffusion.models.startup import DiffusionStartup
 
-    assert MODEL_CLASSES.keys() == FAMILIES.keys()
-    for model_type, name in CONFIG_SHIMS.items():
-        _CONFIG_REGISTRY[model_type] = getattr(configs, name)
+    for model_type, path in CONFIG_SHIMS.items():
+        vllm_configs._CONFIG_REGISTRY[model_type] = _load(path)
+    # vLLM's own function for this warns about the replacement in every process.
+    vllm_configs._CONFIG_FORMAT_TO_CONFIG_PARSER["hf"] = DiffusionAwareParser
     for architecture, path in MODEL_CLASSES.items():
         if architecture not in ModelRegistry.models:
             ModelRegistry.register_model(architecture, path)
-        MODELS_CONFIG_MAP[architecture] = BlockDiffusionServing
+        MODELS_CONFIG_MAP[architecture] = DiffusionStartup
+    if current_platform.is_cpu() and not HAS_TRITON:
+        for architecture, path in WITHOUT_TRITON.items():
+            ModelRegistry.register_model(architecture, path)

@@ -14,7 +14,7 @@ from vllm.config.diffusion import DiffusionConfig
 from vllm.logger import init_logger
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
 
-from vllm_diffusion.family import FAMILIES
+from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.params import InvalidFieldError
 from vllm_diffusion.plan import DecodePlan, make_plan
 
@@ -51,6 +51,7 @@ def _resolve_plan(vllm_config: VllmConfig) -> DecodePlan:
         options=options,
         canvas_length=diffusion.canvas_length if diffusion else None,
         max_denoising_steps=diffusion.max_denoising_steps if diffusion else None,
+        preset=getattr(hf_config, "diffusion_preset", None),
     )
 
 
@@ -81,9 +82,8 @@ def _align_kv_pages(vllm_config: VllmConfig, block_length: int) -> None:
     )
 
 
-def _align_lengths(vllm_config: VllmConfig, block_length: int) -> None:
-    """Keep canvases inside ``max_model_len`` and two blocks inside a step."""
-    model_config = vllm_config.model_config
+def _align_context(model_config: ModelConfig, block_length: int) -> None:
+    """Let the last block end inside ``max_model_len``."""
     whole = model_config.max_model_len // block_length * block_length
     if whole == 0:
         raise ValueError(
@@ -98,6 +98,10 @@ def _align_lengths(vllm_config: VllmConfig, block_length: int) -> None:
             block_length,
         )
         model_config.max_model_len = whole
+
+
+def _check_budget(vllm_config: VllmConfig, needed: int, why: str) -> None:
+    """Refuse limits of a step's tokens under which some query could never be scheduled."""
     scheduler = vllm_config.scheduler_config
     for flag, limit in (
         ("--max-num-batched-tokens", scheduler.max_num_batched_tokens),
@@ -105,11 +109,28 @@ def _align_lengths(vllm_config: VllmConfig, block_length: int) -> None:
         # 0 is no limit; it cuts canvases as well as prompts.
         ("--long-prefill-token-threshold", scheduler.long_prefill_token_threshold or None),
     ):
-        if limit is not None and limit < 2 * block_length:
-            raise ValueError(
-                f"{flag} {limit} is too small: a finished block and the next canvas are computed "
-                f"together, so at least {2 * block_length} is needed"
-            )
+        if limit is not None and limit < needed:
+            raise ValueError(f"{flag} {limit} is too small: {why}, so at least {needed} is needed")
+
+
+def _fit_full_attention(vllm_config: VllmConfig) -> None:
+    """Whole sequences in a step, and no K or V shared between requests."""
+    needed = vllm_config.model_config.max_model_len
+    scheduler = vllm_config.scheduler_config
+    if scheduler.max_num_batched_tokens < needed:
+        logger.info(
+            "max_num_batched_tokens is %d instead of %d: a full-attention model computes whole "
+            "sequences in every step.",
+            needed,
+            scheduler.max_num_batched_tokens,
+        )
+        scheduler.max_num_batched_tokens = needed
+        if scheduler.max_num_scheduled_tokens is not None:
+            scheduler.max_num_scheduled_tokens = needed
+    _check_budget(vllm_config, needed, "a full-attention model computes whole sequences")
+    if vllm_config.cache_config.enable_prefix_caching:
+        logger.info("Prefix caching is off: here the K and V of a prompt depend on what follows.")
+        vllm_config.cache_config.enable_prefix_caching = False
 
 
 def _refuse_unsupported(vllm_config: VllmConfig) -> None:
@@ -133,15 +154,29 @@ def _refuse_unsupported(vllm_config: VllmConfig) -> None:
 
 
 class BlockDiffusionServing(VerifyAndUpdateConfig):
-    """vLLM's per-architecture config hook for block-causal diffusion models."""
+    """vLLM's per-architecture config hook for our diffusion models."""
 
     @staticmethod
     def verify_and_update_config(vllm_config: VllmConfig) -> None:
         plan = _resolve_plan(vllm_config)
         vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
         _refuse_unsupported(vllm_config)
-        _align_kv_pages(vllm_config, plan.canvas_length)
-        _align_lengths(vllm_config, plan.canvas_length)
+        if plan.record.mask_group == "full":
+            _fit_full_attention(vllm_config)
+        elif plan.record.mask_group == "block_causal":
+            _align_kv_pages(vllm_config, plan.canvas_length)
+            _align_context(vllm_config.model_config, plan.canvas_length)
+            _check_budget(
+                vllm_config,
+                2 * plan.canvas_length,
+                "a finished block and the next canvas are computed together",
+            )
+        else:
+            _check_budget(
+                vllm_config,
+                plan.canvas_length + 1,
+                "a finished block and the token after it are computed together",
+            )
         vllm_config.diffusion_config = DiffusionConfig(
             canvas_length=plan.canvas_length, max_denoising_steps=plan.defaults.max_steps
         )

@@ -24,11 +24,11 @@ class DiffusionProm(SpecDecodingProm):
         labelvalues = args[0] if args else kwargs["per_engine_labelvalues"]
         self._labelnames: list[str] = labelnames
         self._labelvalues: dict[int, list[Any]] = labelvalues
-        self._metrics: tuple[Any, Any, Any] | None = None
+        self._metrics: tuple[Any, Any, Any, Any] | None = None
         self._num_tokens: dict[int, int] = dict.fromkeys(labelvalues, 0)
         self._num_forwards: dict[int, int] = dict.fromkeys(labelvalues, 0)
 
-    def _create(self, canvas_length: int) -> tuple[Any, Any, Any]:
+    def _create(self, canvas_length: int) -> tuple[Any, Any, Any, Any]:
         forwards = prometheus_client.Counter(
             "vllm:diffusion_num_forwards",
             "Forwards, once a request that they served: 'prefill' of prompt chunks alone, "
@@ -47,20 +47,26 @@ class DiffusionProm(SpecDecodingProm):
             self._labelnames,
             multiprocess_mode="mostrecent",
         )
-        return forwards, steps, tokens_per_forward
+        approximate = prometheus_client.Counter(
+            "vllm:diffusion_num_approximate_forwards",
+            "Denoising steps that reused approximate K and V, as diffusion_kv_cache had asked.",
+            self._labelnames,
+        )
+        return forwards, steps, tokens_per_forward, approximate
 
     def observe(self, spec_decoding_stats: SpecDecodingStats, engine_idx: int = 0) -> None:
         super().observe(spec_decoding_stats, engine_idx)
-        if not self.is_diffusion or len(spec_decoding_stats.num_draft_tokens_per_pos) != 1:
+        if not self.is_diffusion or len(spec_decoding_stats.num_draft_tokens_per_pos) != 2:
             return  # Not from this package's ledger.
         if self._metrics is None:
             self._metrics = self._create(spec_decoding_stats.num_spec_tokens)
-        forwards, steps, tokens_per_forward = self._metrics
+        forwards, steps, tokens_per_forward, approximate = self._metrics
         labels = self._labelvalues[engine_idx]
-        num_prefill = spec_decoding_stats.num_draft_tokens_per_pos[0]
+        num_prefill, num_approximate = spec_decoding_stats.num_draft_tokens_per_pos
         num_denoise = spec_decoding_stats.num_drafts
         forwards.labels(*labels, PREFILL).inc(num_prefill)
         forwards.labels(*labels, DENOISE).inc(num_denoise)
+        approximate.labels(*labels).inc(num_approximate)
         histogram = steps.labels(*labels)
         for index, num_blocks in enumerate(spec_decoding_stats.num_accepted_tokens_per_pos):
             for _ in range(num_blocks):

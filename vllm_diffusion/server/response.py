@@ -20,7 +20,7 @@ def to_response(record: RequestSpecDecodeMetrics) -> dict[str, Any]:
     metrics = count(record.per_step_drafted, record.per_step_accepted)
     histogram = [0] * (record.num_spec_tokens + 1)
     for width, num_emitted in zip(record.per_step_drafted, record.per_step_accepted, strict=True):
-        histogram[num_emitted] += width > 0
+        histogram[num_emitted] += width != 0
     positions = record.num_draft_tokens
     return {
         "mean_acceptance_length": metrics.tokens_per_step,

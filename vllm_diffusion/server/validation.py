@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
+from vllm_diffusion.engine.spans import longest_guided
 from vllm_diffusion.models.serving import plan_of
-from vllm_diffusion.params import InvalidFieldError
+from vllm_diffusion.params import PREFIX, InvalidFieldError
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig
+    from vllm.config import ModelConfig, VllmConfig
     from vllm.sampling_params import SamplingParams
+    from vllm.v1.engine import EngineCoreRequest
 
 # Fields that mean something only token by token and are not honoured here yet,
 # with the value that says "not asked for".
@@ -63,3 +65,25 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
         plan_of(model_config).request_params(params.extra_args)
     except InvalidFieldError as error:
         raise VLLMValidationError(str(error), parameter=error.field, value=error.value) from error
+
+
+def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
+    """Check a request that has passed ``validate`` together with its prompt.
+
+    Raises:
+        VLLMValidationError: the prompt does not fit twice, as guidance needs it.
+    """
+    model_config = vllm_config.model_config
+    assert request.sampling_params is not None and request.prompt_token_ids is not None
+    decode = plan_of(model_config).request_params(request.sampling_params.extra_args)
+    if not decode.guidance_scale:
+        return
+    longest = longest_guided(model_config.max_model_len, vllm_config.cache_config.block_size)
+    if len(request.prompt_token_ids) >= longest:
+        raise _refuse(
+            f"{PREFIX}guidance_scale",
+            decode.guidance_scale,
+            f"with guidance the sequence is computed twice, so prompt and output have at most "
+            f"{longest} tokens and this prompt has {len(request.prompt_token_ids)}; shorten it, "
+            "or serve with a larger --max-model-len",
+        )

@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
+
+Schedule = Literal["even", "time", "chance"]
+"""Where a step's floor comes from.
+
+* ``even``: the same number in each of the block's steps (``even_floor``).
+* ``time``: a share that grows as time runs out (``time_floor``).
+* ``chance``: none before the last step, which takes all that are left.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,10 @@ class StepView:
     """float32. Entropy of the distribution in nats."""
     threshold_B: Tensor
     """float32. The request's bound."""
+    share_B: Tensor | None = None
+    """float64. ``transfer_share`` of the step; for the schedule ``chance``."""
+    uniform_BL: Tensor | None = None
+    """float32 in (0, 1). Draws of the request's own; for the schedule ``chance``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +54,4 @@ class Policy:
     accept: Callable[[StepView, Tensor], Tensor]
     threshold_range: tuple[float, float]
     default_threshold: float
+    schedule: Schedule = "even"

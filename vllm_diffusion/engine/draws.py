@@ -1,0 +1,54 @@
+"""Which rows of the step's logits are drawn from, and with what.
+
+Shape suffixes: S slots, B requests with a canvas, N rows that are drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+from vllm.utils.torch_utils import async_tensor_h2d
+
+from vllm_diffusion.denoise.sample import Draws
+from vllm_diffusion.engine.canvases import Canvases
+from vllm_diffusion.engine.requests import RequestParams
+
+
+def draws_of(
+    of: Canvases, params: RequestParams, step_S: Tensor, total_len_S: Tensor
+) -> Draws | None:
+    """The logits rows of requests with a temperature; None when there are none.
+
+    A draft is greedy: how it is made decides the speed alone. Its verification
+    draws what causal decoding would draw, so a row's draw is keyed by the
+    position after it, and by no step.
+
+    Args:
+        of: the step's canvases.
+        params: of all slots.
+        step_S: int64 (S,), steps that each slot's block has had.
+        total_len_S: int32 (S,), known tokens of each slot.
+    """
+    is_drawn = params.temperature.np[of.slot_B] > 0
+    if of.is_draft_B is not None:
+        is_drawn &= ~of.is_draft_B
+    if not np.count_nonzero(is_drawn):
+        return None
+    num_rows = of.num_rows_B[is_drawn]
+    canvas = np.repeat(is_drawn.nonzero()[0], num_rows)
+    offset = np.arange(len(canvas)) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
+    is_verify = np.zeros_like(canvas) if of.is_verify_B is None else of.is_verify_B[canvas]
+    host = np.array(
+        (offset + is_verify, of.row_start_B[canvas] + offset, of.slot_B[canvas], is_verify),
+        dtype=np.int64,
+    )
+    offset_N, row_N, slot_N, is_verify_N = async_tensor_h2d(host, device=step_S.device)
+    return Draws(
+        row_N=row_N,
+        temperature_N=params.temperature.gpu[slot_N],
+        top_k_N=params.top_k.gpu[slot_N],
+        top_p_N=params.top_p.gpu[slot_N],
+        seed_N=params.seed.gpu[slot_N],
+        position_N=total_len_S[slot_N] + offset_N,
+        step_N=step_S[slot_N] * (1 - is_verify_N),
+    )

@@ -1,0 +1,112 @@
+"""The compiled library ``_cpu_ops``, loaded through ctypes.
+
+The library knows nothing of torch or Python: it takes pointers and sizes, so one build serves every
+version of both. It is linked against libgomp.so.1. Torch is imported first, and has that runtime
+loaded, so both share it and its threads.
+"""
+
+import ctypes
+from ctypes import c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch  # noqa: F401  (its OpenMP runtime, see above)
+
+ABI_VERSION = 2
+LEVELS = ("portable", "avx2", "avx512")
+_LOGITS = (
+    c_void_p,  # address
+    c_int64,  # rows
+    c_int64,  # columns
+    c_int64,  # bytes between rows
+    c_int,  # dtype
+)
+_REQUESTS = (
+    c_int64,  # how many
+    c_void_p,  # slot
+    c_void_p,  # borders of their rows of logits
+    c_void_p,  # end of the query
+    c_void_p,  # out: tokens
+    c_void_p,  # out: how many of them are emitted
+    c_void_p,  # out: how many query positions are rejected
+)
+SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "vd_row_stats": (
+        *_LOGITS,
+        c_int64,  # excluded column
+        c_int,  # level
+        c_int,  # threads
+        c_void_p,  # out: argmax
+        c_void_p,  # out: the other statistics
+    ),
+    "vd_denoise": (
+        c_void_p,  # slots
+        c_void_p,  # token of each row of the logits
+        c_void_p,  # its probability
+        c_void_p,  # the runner-up's
+        c_void_p,  # entropy
+        *_REQUESTS,
+    ),
+    "vd_denoise_logits": (
+        c_void_p,  # slots
+        *_LOGITS,
+        c_int,  # level
+        c_int,  # threads
+        *_REQUESTS,
+    ),
+}
+"""Arguments of the functions that return nothing."""
+
+
+class Library(NamedTuple):
+    """The result of loading: the functions and the best level, or None and the reason.
+
+    Attributes:
+        functions: has those of ``SIGNATURES`` as attributes; None where the library is not usable.
+        best_level: index in ``LEVELS`` of the best instruction set of this processor.
+        reason: one sentence for a person.
+    """
+
+    functions: Any
+    best_level: int
+    reason: str
+
+
+def load_from(folder: Path) -> Library:
+    """Load ``_cpu_ops*.so`` from a folder; never raises for a missing or unusable file."""
+    path = next(iter(sorted(folder.glob("_cpu_ops*.so"))), None)
+    if path is None:
+        reason = "no compiled library is installed; reinstall where a C++17 compiler is found"
+        return Library(None, -1, reason)
+    try:
+        handle = ctypes.CDLL(str(path))
+    except OSError as error:
+        return Library(None, -1, f"{path.name} does not load: {error}")
+    if (version := handle.vd_abi_version()) != ABI_VERSION:
+        reason = f"{path.name} has interface {version}, not {ABI_VERSION}; reinstall to rebuild"
+        return Library(None, -1, reason)
+    for name, argtypes in SIGNATURES.items():
+        function = getattr(handle, name)
+        function.restype = None
+        function.argtypes = argtypes
+    best_level = handle.vd_best_level()
+    return Library(handle, best_level, f"{path.name} loaded, {LEVELS[best_level]} instructions")
+
+
+@cache
+def library() -> Library:
+    """The library installed beside this file, loaded once."""
+    return load_from(Path(__file__).parent)
+
+
+def required(operation: str) -> Library:
+    """``library()``, when it is usable.
+
+    Raises:
+        RuntimeError: it is not, so C++ ``operation`` is not available.
+    """
+    found = library()
+    if found.functions is None:
+        raise RuntimeError(f"C++ {operation} is not available: {found.reason}")
+    return found

@@ -1,0 +1,104 @@
+"""Checks of a checkpoint at start-up, before any weights are read.
+
+Each error names what was found, what was expected, and the remedy.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vllm_diffusion.family import FamilyRecord
+from vllm_diffusion.models.headers import has_safetensors, read_headers
+from vllm_diffusion.models.tensors import expected_tensors
+
+NUM_NAMED = 3
+"""How many of the missing tensors an error names."""
+
+
+def check_tensors(model_dir: str | Path, architecture: str, config: Any) -> None:
+    """Compare the checkpoint's tensors with what its config asks for.
+
+    Nothing is checked where there is nothing to compare: names of remote
+    checkpoints, other file formats, and quantised weights, whose tensors depend on
+    the method.
+
+    Raises:
+        ValueError: tensors or files are missing, or a tensor has another shape.
+    """
+    if getattr(config, "quantization_config", None) or not has_safetensors(model_dir):
+        return
+    found = read_headers(model_dir)
+    # Training code may stack the experts of a layer into one tensor, which vLLM can split.
+    is_stacked = any(".experts.gate_up_proj" in name for name in found)
+    expected = {
+        name: shape
+        for name, shape in expected_tensors(architecture, config)
+        if not (is_stacked and ".experts." in name)
+    }
+    missing = [name for name in expected if name not in found]
+    if missing:
+        names = ", ".join(missing[:NUM_NAMED]) + (", ..." if len(missing) > NUM_NAMED else "")
+        raise ValueError(
+            f"{model_dir} lacks {len(missing)} of the {len(expected)} tensors of a "
+            f"{architecture} with this config.json: {names}. Download the checkpoint again, or "
+            "use the config.json that belongs to these weights"
+        )
+    for name, shape in expected.items():
+        if found[name].shape != shape:
+            raise ValueError(
+                f"{name} in {Path(model_dir) / found[name].file} has the shape "
+                f"{list(found[name].shape)}, but config.json asks for {list(shape)}. Use the "
+                "config.json that belongs to these weights"
+            )
+
+
+def mask_token_id(record: FamilyRecord, config: Any, model_dir: str | Path) -> int:
+    """The id of the mask token.
+
+    From the config, else from the tokenizer's files by the family's spellings, else
+    the one of the family's released checkpoints.
+
+    Raises:
+        ValueError: nothing says it.
+    """
+    said = getattr(config, "mask_token_id", None)
+    if said is not None:
+        return int(said)
+    ids = _tokenizer_ids(Path(model_dir))
+    for spelling in record.mask_tokens:
+        if spelling in ids:
+            return ids[spelling]
+    released = record.mask_token_id
+    if released is not None and released < config.vocab_size:
+        return released
+    looked_for = " or ".join(map(repr, record.mask_tokens))
+    tokenizer = f" (the tokenizer's files in {model_dir} have no {looked_for})"
+    raise ValueError(
+        f"config.json of this {record.architecture} has no mask_token_id, without which nothing "
+        f"can be denoised; add the id of the tokenizer's mask token{tokenizer * bool(looked_for)}, "
+        "or say it with --hf-overrides '{\"mask_token_id\": N}'"
+    )
+
+
+def _tokenizer_ids(folder: Path) -> dict[str, int]:
+    """Ids by the tokens' texts, out of whichever tokenizer files there are."""
+    ids: dict[str, int] = {}
+    # Later files win; the first ones are the vocabulary, the others added tokens.
+    full = _read(folder / "tokenizer.json")
+    vocabulary = full.get("model", {}).get("vocab", {})
+    for vocab in (vocabulary, _read(folder / "vocab.json"), _read(folder / "added_tokens.json")):
+        if isinstance(vocab, dict):  # a list of (text, score) has no mask token
+            ids |= vocab
+    ids |= {token["content"]: token["id"] for token in full.get("added_tokens", [])}
+    added = _read(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+    ids |= {token["content"]: int(number) for number, token in added.items()}
+    return ids
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
