@@ -1,5 +1,5 @@
 // C interface of the CPU kernels: pointers and sizes only, so one build serves every torch version.
-// The Python side (vllm_diffusion/kernels/library.py) validates; here values are trusted.
+// The Python side (vllm_diffusion/kernels) validates; here values are trusted.
 
 #include <cstdint>
 #include <vector>

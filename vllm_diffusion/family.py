@@ -60,5 +60,3 @@ class FamilyRecord:
     """Spellings of the mask token, where ``config.json`` lacks its id."""
     mask_token_id: int | None = None
     """The released id, where neither ``config.json`` nor the tokenizer say it."""
-    note: str = ""
-    """For ``docs/models.md`` and ``doctor``: what is special, in a few words."""

@@ -239,6 +239,14 @@ def resolve(
             resolved.sub_block_length,
             f"it must divide the block, which is {resolved.block_length} tokens long",
         )
+    is_clocked = POLICIES[resolved.policy].schedule != "even"
+    if is_clocked and resolved.sub_block_length < resolved.block_length:
+        raise InvalidFieldError(
+            prefix + "policy",
+            resolved.policy,
+            f"its clock runs over whole blocks; say {prefix}sub_block_length="
+            f"{resolved.block_length} as well",
+        )
     if resolved.guidance_scale and resolved.kv_cache != "exact":
         raise InvalidFieldError(
             prefix + "guidance_scale",

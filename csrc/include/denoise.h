@@ -148,7 +148,8 @@ class Denoiser {
     for (int64_t i = 0; i < slots_.length; ++i) {
       if (masked[i] && !std::isnan(score_[i])) order_.push_back(i);
     }
-    std::sort(order_.begin(), order_.end(), [this](int64_t a, int64_t b) { return is_ahead(a, b); });
+    const auto order = [this](int64_t a, int64_t b) { return is_ahead(a, b); };
+    std::sort(order_.begin(), order_.end(), order);
     double sum = 0.0;
     for (const int64_t i : order_) {
       sum -= double{score_[i]};

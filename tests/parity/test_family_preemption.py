@@ -18,9 +18,7 @@ bench = pytest.fixture(scope="module")(make_bench)
 
 def growing(yardstick: FamilyYardstick, modes: Sequence[Mode]) -> list[FamilyCase]:
     """Eight requests of three pages in the end, of which eight are there."""
-    return [
-        yardstick.draw(10 + 3 * number, 60, modes[number % len(modes)]) for number in range(8)
-    ]
+    return [yardstick.draw(10 + 3 * number, 60, modes[number % len(modes)]) for number in range(8)]
 
 
 def check(
@@ -64,7 +62,7 @@ def test_in_every_step(family: Family, modes: tuple[Mode, ...], bench: FamilyBen
     """All running requests lose everything at once, after a step that is another each time."""
     yardstick, engine = bench.yardstick(family, MAX_LEN), bench.engine(family, **SCARCE)
     cases = [yardstick.draw(29 + 7 * number, 20, mode) for number, mode in enumerate(modes[-3:])]
-    for num_steps in range(1, 16):
+    for num_steps in range(1, 13):
         engine.fresh()
         for number, case in enumerate(cases):
             engine.add(str(number), case.prompt, **case.arguments())

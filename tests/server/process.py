@@ -12,13 +12,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import psutil
 
 START_SECONDS = 240
 STOP_SECONDS = 30
 LOG_LINES = 60
 PR_SET_PDEATHSIG = 1
+BYTECODE = Path(__file__).resolve().parents[2] / "build" / "bytecode"
 
 
 def free_port() -> int:
@@ -32,6 +35,17 @@ def end_with_parent() -> None:
     """Have the kernel stop this process when the tests are killed (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def environment() -> dict[str, str]:
+    """This process's, but with a place for bytecode where it has none.
+
+    A server is three processes that import all of vLLM; compiled anew, that is a third of
+    its start.
+    """
+    if not sys.dont_write_bytecode:
+        return dict(os.environ)
+    return os.environ | {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(BYTECODE)}
 
 
 class ServerProcess:
@@ -50,12 +64,16 @@ class ServerProcess:
             *("--served-model-name", self.model),
             *args,
         )
+        self.children: list[psutil.Process] = []
+        """Engine core, workers and whatever they started, once the server was asked to end."""
+        self.is_asked_to_end = False
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                env=environment(),
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
@@ -76,6 +94,16 @@ class ServerProcess:
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(lines[-num_lines:])
 
+    def failures(self) -> list[str]:
+        """What went wrong, as its log tells it.
+
+        Of the front end only what ends a request: at its end it may note that the engine has
+        gone, with a traceback, which is vLLM's own way.
+        """
+        lines = self.log.read_text(errors="replace").splitlines()
+        behind = [line for line in lines if "(APIServer" not in line]
+        return [line for line in behind if "ERROR" in line or "Traceback" in line]
+
     def wait_until_healthy(self) -> None:
         """Return once requests are served.
 
@@ -90,10 +118,16 @@ class ServerProcess:
                 raise RuntimeError(f"the server {state}; its log ends with\n{self.log_tail()}")
             time.sleep(0.3)
 
-    def terminate(self) -> int:
-        """Ask it to stop, as an init system would, and return its exit status."""
-        if self.is_alive:
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, as an init system would, and do not wait."""
+        if self.is_alive and not self.is_asked_to_end:
+            self.children = psutil.Process(self.process.pid).children(recursive=True)
             self.process.send_signal(signal.SIGTERM)
+            self.is_asked_to_end = True
+
+    def terminate(self) -> int:
+        """Ask it to end, and return its exit status."""
+        self.ask_to_end()
         try:
             return self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -124,3 +158,30 @@ class ServerProcess:
         except ProcessLookupError:
             return False
         return True
+
+
+class StartedAhead:
+    """Servers one after the other, each starting while the one before it is in use.
+
+    Starting is mostly imports, on one core at a time. Two are up at most, if each is asked to
+    end before the next is taken.
+    """
+
+    def __init__(self, names: Sequence[str], start: Callable[[str], ServerProcess]) -> None:
+        self.left = list(names)
+        self.start = start
+        self.started: dict[str, ServerProcess] = {}
+
+    def take(self, name: str) -> ServerProcess:
+        """The server of that name, at your service."""
+        self.left = [other for other in self.left if other != name]
+        for each in (name, *self.left[:1]):
+            if each not in self.started:
+                self.started[each] = self.start(each)
+        self.started[name].wait_until_healthy()
+        return self.started[name]
+
+    def close(self) -> None:
+        """Leave nothing behind; vLLM does not heed SIGTERM while it starts."""
+        for process in self.started.values():
+            process.kill()

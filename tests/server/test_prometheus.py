@@ -101,9 +101,11 @@ def test_forwards_are_denoising_steps_and_prefill_chunks(client: Client) -> None
         "num_tokens": 24,
         "num_denoising_steps": 2,
         "num_prefill_forwards": 2,
+        "num_approximate_forwards": 0,
         "blocks_by_steps": {"1": 2},
         "num_forwards": 4,
         "tokens_per_forward": 6.0,
+        "warning": None,
     }
     assert answer.usage["prompt_tokens_details"]["cached_tokens"] == 0
     assert eventually(lambda: gained(STEPS) == 2)

@@ -14,7 +14,7 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
-from vllm_diffusion.family import SDAR
+from vllm_diffusion.families import SDAR
 from vllm_diffusion.plan import make_plan
 from vllm_diffusion.server.validation import UNSUPPORTED, validate
 

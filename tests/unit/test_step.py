@@ -169,30 +169,19 @@ def test_the_mask_id_marks_nothing(name: str) -> None:
     assert result.num_emitted_B.tolist() == [4]
 
 
-@given(seed=seeds, num=nums, length=lengths, num_rows=st.integers(1, 4))
-def test_only_positions_with_logits_are_accepted(
-    seed: int, num: int, length: int, num_rows: int
-) -> None:
-    """And among those it is decided as if the canvas held nothing else."""
-    step = random_step(seed, num, length, plain=True)
-    step = replace(
-        step,
-        params=replace(
-            step.params,
-            policies=("confidence", "margin"),
-            policy_B=step.params.policy_B % 2 * POLICY_INDEX["margin"],
-            num_rows_B=torch.full((num,), num_rows),
-        ),
+@given(seed=seeds, num=nums, length=lengths)
+def test_a_seed_is_taken_and_nothing_else(seed: int, num: int, length: int) -> None:
+    """Where only the first position has logits; whatever the policy thinks of it."""
+    step = random_step(seed, num, length)
+    rows_B = torch.ones(num, dtype=torch.int64)
+    result = replace(step, params=replace(step.params, num_rows_B=rows_B)).run()
+    position_L = torch.arange(length)
+    masked_BL = step.masked_BL & (position_L < step.params.width_B[:, None])
+    is_seed_B1 = (rows_B < step.params.width_B)[:, None]
+    left_BL = torch.where(
+        is_seed_B1, masked_BL & (position_L >= rows_B[:, None]), step.run().masked_BL
     )
-    result = step.run()
-    assert torch.equal(
-        result.masked_BL[:, num_rows:],
-        (step.masked_BL & (torch.arange(length) < step.params.width_B[:, None]))[:, num_rows:],
-    )
-    without = replace(step.params, num_rows_B=None, width_B=step.params.width_B.clamp(max=num_rows))
-    expected = replace(step, params=without).run()
-    assert torch.equal(result.masked_BL[:, :num_rows], expected.masked_BL[:, :num_rows])
-    assert torch.equal(result.tokens_BL, expected.tokens_BL)
+    assert torch.equal(result.masked_BL, left_BL)
 
 
 @pytest.mark.parametrize(

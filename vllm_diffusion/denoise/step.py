@@ -118,6 +118,10 @@ def denoise(
         max_steps_B=params.max_steps_B,
         width_B=params.width_B,
     )
+    if params.num_rows_B is not None:
+        # A seed is the causal mode's token: taken, whatever the policy thinks of it.
+        is_seed_B1 = (params.num_rows_B < params.width_B)[:, None]
+        accepted_BL = accepted_BL | (open_BL & is_seed_B1)
     left_BL = masked_BL & ~accepted_BL
     new_BL = torch.where(accepted_BL, candidates.token_BL, tokens_BL)
     end_B = torch.minimum(params.width_B, params.limit_B)

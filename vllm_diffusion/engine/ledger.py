@@ -61,21 +61,18 @@ class Ledger:
         *,
         width: int,
         num_emitted: int,
-        is_seed: bool = False,
         is_approximate: bool = False,
     ) -> None:
         """A denoising step; ``num_emitted`` is 0 unless the block has converged.
 
-        The forward that seeds a block is a step of the request, not of its block.
+        The forward that seeds a block is one of its steps.
         """
         account = self.accounts[request_id]
         # The records that carry this have no place for a flag.
         account.widths.append(-width if is_approximate else width)
         account.emitted.append(num_emitted)
         self.num_approximate_forwards += is_approximate
-        account.num_steps += not is_seed
-        if is_seed and not num_emitted:
-            return
+        account.num_steps += 1
         if num_emitted:
             self.blocks_by_steps[min(account.num_steps, self.canvas_length) - 1] += 1
             account.num_steps = 0

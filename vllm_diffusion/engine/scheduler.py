@@ -25,7 +25,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.engine.ledger import Ledger
-from vllm_diffusion.engine.spans import SPAN_RULES, Phase, Progress, longest_guided
+from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
 from vllm_diffusion.models.serving import plan_of
 
 PLACEHOLDER = -1
@@ -170,7 +170,6 @@ class BlockDiffusionScheduler(Scheduler):
                     request_id,
                     width=len(canvas),
                     num_emitted=num_emitted,
-                    is_seed=self.rule.phase(known, progress) is Phase.SEED,
                     is_approximate=progress.is_warm,
                 )
                 resume_at[request_id] = self.rule.advance(known, num_emitted, progress)

@@ -10,6 +10,23 @@ from vllm.config import VllmConfig
 from vllm.platforms import current_platform
 
 
+def check_attention(model: nn.Module) -> None:
+    """Refuse attention that would quietly stay causal.
+
+    Raises:
+        ValueError: a layer's backend cannot attend both ways on the paged cache.
+    """
+    backends = {
+        module.attn_backend for module in model.modules() if hasattr(module, "attn_backend")
+    }
+    for backend in backends:
+        if not backend.supports_non_causal():
+            raise ValueError(
+                f"the attention backend {backend.get_name()} is causal only, and diffusion models "
+                "attend both ways; choose another one with --attention-backend"
+            )
+
+
 class BlockDiffusionModel(nn.Module):
     """Mixed in before a decoder class; the network itself is not touched.
 
@@ -29,6 +46,7 @@ class BlockDiffusionModel(nn.Module):
 
             cpu.register()
         super().__init__(vllm_config=vllm_config, prefix=prefix)
+        check_attention(self)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor | None:
         """Logits of the canvas rows; a step of prompt chunks alone has none."""

@@ -14,6 +14,7 @@ from vllm_diffusion.models.checkpoint import check_tensors, mask_token_id
 from vllm_diffusion.models.configs.base import unsupported_fields
 from vllm_diffusion.models.llada2 import is_edit_trained
 from vllm_diffusion.models.serving import BlockDiffusionServing
+from vllm_diffusion.server.validation import UNSUPPORTED
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
@@ -45,9 +46,40 @@ def prepare(model_config: ModelConfig) -> None:
     # It makes vLLM treat the checkpoint as a diffusion model.
     config.canvas_length = block_length or record.block_lengths[0]
     check_tensors(model_config.model, record.architecture, config)
-    if record.has_edits and is_edit_trained(model_config.model):
+    if record.has_edits:
+        _choose_preset(model_config)
+    _leave_out_penalties(model_config)
+
+
+def _choose_preset(model_config: ModelConfig) -> None:
+    """Edit by default what was trained to edit."""
+    is_trained = is_edit_trained(model_config.model)
+    if is_trained:
         logger.info("The weights are trained to edit: preset %r unless said otherwise.", EDITING)
-        config.diffusion_preset = EDITING
+        model_config.hf_config.diffusion_preset = EDITING
+    elif is_trained is None:
+        logger.warning(
+            "%s does not tell whether its weights are trained to edit (LLaDA2.1): they are "
+            "decoded without edits. If they are, say --additional-config "
+            '\'{"diffusion": {"preset": "%s"}}\'.',
+            model_config.model,
+            EDITING,
+        )
+
+
+def _leave_out_penalties(model_config: ModelConfig) -> None:
+    """Keep the checkpoint's own defaults from making every plain request a refused one."""
+    shipped = model_config.try_get_generation_config()
+    for field, unset in UNSUPPORTED.items():
+        value = shipped.get(field)
+        if value is not None and value != unset:
+            logger.warning(
+                "generation_config.json has %s=%r, which is not supported: requests that do not "
+                "say it themselves are decoded without.",
+                field,
+                value,
+            )
+            model_config.override_generation_config.setdefault(field, unset)
 
 
 class DiffusionStartup(BlockDiffusionServing):

@@ -74,9 +74,9 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
         VLLMValidationError: the prompt does not fit twice, as guidance needs it.
     """
     model_config = vllm_config.model_config
-    assert request.sampling_params is not None and request.prompt_token_ids is not None
+    assert request.sampling_params is not None
     decode = plan_of(model_config).request_params(request.sampling_params.extra_args)
-    if not decode.guidance_scale:
+    if not decode.guidance_scale or request.prompt_token_ids is None:
         return
     longest = longest_guided(model_config.max_model_len, vllm_config.cache_config.block_size)
     if len(request.prompt_token_ids) >= longest:

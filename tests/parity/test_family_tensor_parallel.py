@@ -1,0 +1,56 @@
+"""Two ranks for a family of each mask group: greedy text, edits, drafts, draws."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.parity.cases import random_tokens
+from tests.parity.families import Family, Mode
+from tests.parity.family_bench import FamilyBench, kinds, make_bench
+
+bench = pytest.fixture(scope="module")(make_bench)
+
+DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 7, "max_tokens": 12}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forked_ranks() -> Iterator[None]:
+    """Fork ranks from one process that has imported vLLM, which takes longer than all else here.
+
+    From one of its own, without threads: a fork of this one's could wait for them forever.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.parity.rank_imports"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vllm.v1.executor.multiproc_executor.get_mp_context", lambda: context)
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.mark.slow
+@kinds("edits", "speculation", "full")
+def test_two_ranks(family: Family, modes: tuple[Mode, ...], bench: FamilyBench) -> None:
+    yardstick = bench.yardstick(family)
+    cases = [yardstick.draw(6 + 5 * n, 12, modes[n % len(modes)]) for n in range(6)]
+    extra = {f"diffusion_{key}": value for key, value in modes[0].fields.items()}
+    single = bench.engine(family)
+    single.add("drawn", random_tokens(20, 0), **DRAWN, extra_args=extra)
+    single.drain()
+    expected = single.outcomes("drawn")[0].tokens
+
+    # The ranks are processes of their own; ending them ends this process's groups as well.
+    bench.engines.close()
+    folder = bench.checkpoint(family)
+    engine = bench.engines(folder, tensor_parallel_size=2, **family.engine_options)
+    try:
+        yardstick.compare(cases, engine.run(cases, every=1))
+        engine.add("drawn", random_tokens(20, 0), **DRAWN, extra_args=extra)
+        engine.drain()
+        assert engine.outcomes("drawn")[0].tokens == expected
+    finally:
+        bench.engines.close()

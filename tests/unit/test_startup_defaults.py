@@ -1,0 +1,52 @@
+"""What start-up makes of a checkpoint's own defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm", reason="start-up is vLLM's")
+
+from safetensors.torch import load_file, save_file
+
+from tests.checkpoints import llada2
+from vllm_diffusion.models import startup
+
+
+def model_config(folder: Path | str = "none", **generation: Any) -> Any:
+    return SimpleNamespace(
+        model=str(folder),
+        hf_config=SimpleNamespace(),
+        try_get_generation_config=lambda: generation,
+        override_generation_config={},
+    )
+
+
+def test_a_shipped_penalty_does_not_refuse_every_request() -> None:
+    config = model_config(repetition_penalty=1.05, temperature=0.7, top_k=20)
+    startup._leave_out_penalties(config)
+    assert config.override_generation_config == {"repetition_penalty": 1.0}
+
+
+def test_what_the_server_was_told_stays() -> None:
+    config = model_config(repetition_penalty=1.05)
+    config.override_generation_config["repetition_penalty"] = 1.1
+    startup._leave_out_penalties(config)
+    assert config.override_generation_config == {"repetition_penalty": 1.1}
+
+
+@pytest.mark.parametrize(("release", "preset"), [("2.0", None), ("2.1", "quality")])
+def test_editing_weights_are_edited_with(release: str, preset: str | None, tmp_path: Path) -> None:
+    folder = llada2.write(tmp_path, release=release, tokenizer=True)
+    file = folder / "model.safetensors"
+    weights = {
+        name: tensor if name.endswith("expert_bias") else tensor.bfloat16()
+        for name, tensor in load_file(file).items()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
+    config = model_config(folder)
+    startup._choose_preset(config)
+    assert getattr(config.hf_config, "diffusion_preset", None) == preset
