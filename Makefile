@@ -15,7 +15,10 @@ BIN := $(VENV)/bin
 
 # The part that must work, and be typed, without vLLM.
 CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels family.py families.py params.py plan.py canvas.py metrics.py))
-SUITES := $(wildcard tests/unit tests/parity tests/server)
+SUITES := $(wildcard tests/unit tests/parity tests/server tests/gpu)
+# Two test files at a time; each engine on one thread, wherever the system puts it.
+TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test check fix bench doctor lock clean distclean
@@ -41,7 +44,7 @@ $(TRITON): | setup
 	  --target build/triton triton==3.7.1
 
 test: setup $(TRITON) ## run the unit, parity and server tests (ARGS= goes to pytest)
-	$(BIN)/python -m pytest $(SUITES) $(ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SUITES) $(ARGS)
 
 check: setup ## format, lint, types of the core, unit tests
 	$(BIN)/ruff format --check .

@@ -33,7 +33,7 @@ DREAM = _BY_MODULE[dream]
 
 SEEDED = FAST.modes[:2]
 CANVASES = NEMOTRON.modes[:2]
-EDITS = (edits(0.7, 0.5), edits(0.5, 0.0), edits(0.3, 0.1, 2))
+EDITS = (edits(0.7, 0.5, 3), edits(0.5, 0.0, 3), edits(0.3, 0.1, 2))
 CACHES = (STATIC, cached("static", "prefix"), cached("static", "dual"))
 
 KINDS = {

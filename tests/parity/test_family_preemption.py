@@ -34,14 +34,11 @@ def check(
         assert got.steps >= want.steps
 
 
-@pytest.mark.parametrize("every", [0, 2])
 @kinds("block-causal", "edits", "canvas", "speculation")
-def test_too_few_pages(
-    family: Family, modes: tuple[Mode, ...], every: int, bench: FamilyBench
-) -> None:
+def test_too_few_pages(family: Family, modes: tuple[Mode, ...], bench: FamilyBench) -> None:
     yardstick, engine = bench.yardstick(family, MAX_LEN), bench.engine(family, **SCARCE)
     cases = growing(yardstick, modes)
-    outcomes = engine.run(cases, every=every)
+    outcomes = engine.run(cases, every=1)
     check(yardstick, engine, cases, outcomes)
     assert 0 < len(set(engine.preempted)) < len(cases)
 
@@ -62,7 +59,7 @@ def test_in_every_step(family: Family, modes: tuple[Mode, ...], bench: FamilyBen
     """All running requests lose everything at once, after a step that is another each time."""
     yardstick, engine = bench.yardstick(family, MAX_LEN), bench.engine(family, **SCARCE)
     cases = [yardstick.draw(29 + 7 * number, 20, mode) for number, mode in enumerate(modes[-3:])]
-    for num_steps in range(1, 13):
+    for num_steps in (1, 2, 3, 4, 5, 7, 10):
         engine.fresh()
         for number, case in enumerate(cases):
             engine.add(str(number), case.prompt, **case.arguments())

@@ -42,7 +42,7 @@ def test_slot_of_an_aborted_request(
     yardstick, engine = bench.yardstick(family), bench.engine(family, max_num_seqs=1)
     num_free = engine.num_free_pages
     case = yardstick.draw(21, 12, modes[0])
-    for number in range(10):
+    for number in (0, 1, 2, 3, 5, 8):
         leaves = case.arguments() | {"max_tokens": 40, "ignore_eos": True}
         leaves["extra_args"] = {
             f"diffusion_{key}": value for key, value in modes[number % len(modes)].fields.items()

@@ -14,7 +14,7 @@ from tests.parity.family_bench import FamilyBench, kinds, make_bench
 
 bench = pytest.fixture(scope="module")(make_bench)
 
-DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 7, "max_tokens": 12}
+DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 7, "max_tokens": 8}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +36,7 @@ def _forked_ranks() -> Iterator[None]:
 @kinds("edits", "speculation", "full")
 def test_two_ranks(family: Family, modes: tuple[Mode, ...], bench: FamilyBench) -> None:
     yardstick = bench.yardstick(family)
-    cases = [yardstick.draw(6 + 5 * n, 12, modes[n % len(modes)]) for n in range(6)]
+    cases = [yardstick.draw(8 + 7 * n, 10, modes[n % len(modes)]) for n in range(4)]
     extra = {f"diffusion_{key}": value for key, value in modes[0].fields.items()}
     single = bench.engine(family)
     single.add("drawn", random_tokens(20, 0), **DRAWN, extra_args=extra)
