@@ -165,18 +165,19 @@ def test_counters_are_the_sum_of_the_responses(client: Client) -> None:
     accounts = [diffusion_of(chat(client)) for _ in range(2)]
 
     def gained(name: str, **labels: str) -> float:
-        now = Counters.read(client.url)
-        return now(f"diffusion_{name}_total", **labels) - before(
-            f"diffusion_{name}_total", **labels
-        )
+        full_name = f"diffusion_{name}"
+        return Counters.read(client.url)(full_name, **labels) - before(full_name, **labels)
 
     num_steps = sum(account["num_denoising_steps"] for account in accounts)
-    assert eventually(lambda: gained("num_denoising_steps") == num_steps)
-    assert gained("num_committed_tokens") == 40
-    assert gained("num_forwards", kind="denoise") == num_steps
+    assert eventually(lambda: gained("num_denoising_steps_total") == num_steps)
+    assert gained("num_committed_tokens_total") == 40
+    assert gained("num_forwards_total", kind="denoise") == num_steps
     num_prefills = sum(account["num_prefill_forwards"] for account in accounts)
-    assert gained("num_forwards", kind="prefill") == num_prefills
-    assert gained("num_approximate_forwards") == 0
+    assert gained("num_forwards_total", kind="prefill") == num_prefills
+    assert gained("num_approximate_forwards_total") == 0
+    num_blocks = sum(sum(account["blocks_by_steps"].values()) for account in accounts)
+    assert gained("block_denoising_steps_count") == num_blocks
+    assert gained("block_denoising_steps_sum") == num_steps
     assert Counters.read(client.url)("diffusion_tokens_per_forward") > 0
 
 

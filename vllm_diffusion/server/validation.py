@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.engine.spans import longest_guided
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX, InvalidFieldError
 
@@ -78,6 +77,9 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     decode = plan_of(model_config).request_params(request.sampling_params.extra_args)
     if not decode.guidance_scale or request.prompt_token_ids is None:
         return
+    # Not above: autoregressive models load nothing of the engine.
+    from vllm_diffusion.engine.spans import longest_guided
+
     longest = longest_guided(model_config.max_model_len, vllm_config.cache_config.block_size)
     if len(request.prompt_token_ids) >= longest:
         raise _refuse(
