@@ -75,6 +75,18 @@ def test_exactly_the_tensors_of_a_sound_checkpoint_are_expected(
     assert expected == {name: tensor.shape for name, tensor in read_headers(folder).items()}
 
 
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.__name__.rpartition(".")[2])
+def test_a_window_that_is_switched_off(module: Any, tmp_path: Path) -> None:
+    """LLaDA2 is released with one; vLLM does not look at the switch."""
+    folder = module.write(tmp_path, tokenizer=True)
+    off = {"sliding_window": 4096, "use_sliding_window": False}
+    fields = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(fields | off))
+    assert start(folder).get_sliding_window() is None
+    (folder / "config.json").write_text(json.dumps(fields | off | {"use_sliding_window": True}))
+    assert "sliding_window=4096 (must be None)" in refusal(folder)
+
+
 def test_missing_tensors(tmp_path: Path) -> None:
     folder = rewrite(
         coda.write(tmp_path),

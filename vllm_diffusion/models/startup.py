@@ -33,6 +33,9 @@ def prepare(model_config: ModelConfig) -> None:
     """
     config = model_config.hf_config
     record = FAMILIES[model_config.architecture]
+    # vLLM gives every layer the window that it finds, whatever the switch beside it says.
+    if not getattr(config, "use_sliding_window", True):
+        config.sliding_window = None
     problems = unsupported_fields(config)
     if problems:
         raise ValueError(

@@ -38,7 +38,8 @@ class DiffusionShim:
 
 def unsupported_fields(config: Any) -> list[str]:
     """What a config asks for that vLLM's network does not compute, as text."""
-    required: Mapping[str, tuple[Any, ...]] = getattr(config, "REQUIRED", {})
+    # A canvas attends to all of its context in every family.
+    required = {"sliding_window": (None,), **getattr(config, "REQUIRED", {})}
     return [
         f"{name}={getattr(config, name)!r} (must be {' or '.join(map(repr, allowed))})"
         for name, allowed in required.items()
