@@ -112,6 +112,35 @@ def request_validation() -> None:
 
 
 @_once
+def structured_output_validation() -> None:
+    """Structured output for this package's models, checked by vLLM and by us.
+
+    Without it vLLM refuses every grammar for a diffusion model, because its own
+    sampler can only follow one from left to right. Acts in the front end, the
+    only place that calls it. Remove when vLLM asks the model.
+    """
+    from vllm.sampling_params import SamplingParams
+
+    original = _take(SamplingParams, "_validate_structured_outputs")
+
+    def _validate_structured_outputs(
+        self: SamplingParams, model_config: ModelConfig, *args: Any, **kwargs: Any
+    ) -> None:
+        if not _serves(model_config):
+            original(self, model_config, *args, **kwargs)
+            return
+        from vllm_diffusion.server.structured import AsAutoregressive, check_structured
+
+        # vLLM's check looks at ``is_diffusion`` alone.
+        original(self, AsAutoregressive(model_config), *args, **kwargs)
+        check_structured(self, model_config)
+
+    SamplingParams._validate_structured_outputs = (  # type: ignore[method-assign]
+        _validate_structured_outputs
+    )
+
+
+@_once
 def prompt_validation() -> None:
     """This package's check of a request together with its prompt.
 
@@ -198,6 +227,7 @@ def response_metrics() -> None:
 PATCHES: tuple[Callable[[], None], ...] = (
     runner_without_triton,
     request_validation,
+    structured_output_validation,
     prompt_validation,
     no_draft_round_trip,
     prometheus_metrics,

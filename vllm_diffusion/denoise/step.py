@@ -13,6 +13,7 @@ masked position is left in front of its end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,8 @@ class StepParams:
     edits: EditParams | None = None
     uniform_BL: Tensor | None = None
     """float32 in (0, 1). Draws for the policy ``origin``."""
+    revise: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    """Tokens (B, L) and mask (B, L) after acceptance to what a constraint makes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ def denoise(
         accepted_BL = accepted_BL | (open_BL & is_seed_B1)
     left_BL = masked_BL & ~accepted_BL
     new_BL = torch.where(accepted_BL, candidates.token_BL, tokens_BL)
+    if params.revise is not None:
+        new_BL, left_BL = params.revise(new_BL, left_BL)
     end_B = torch.minimum(params.width_B, params.limit_B)
     if params.edits is None:
         num_emitted_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)

@@ -85,6 +85,7 @@ class CpuStep:
             and not np.isfinite(params.edit_threshold.np[slot])
             and not params.keeps_cache[slot]
             and not params.guidance[slot]
+            and not params.has_grammar[slot]
         )
         if not is_plain:
             self.kind_S[slot] = Kind.NOT_PLAIN

@@ -24,6 +24,7 @@ from vllm.v1.worker.gpu.states import RequestState
 from vllm.v1.worker.utils import AttentionGroup
 
 from vllm_diffusion.attention.virtual import VirtualSequences, split, whole
+from vllm_diffusion.engine.grammars import Grammars
 from vllm_diffusion.engine.guidance import shifted_table, split_guided, unconditional_offset
 from vllm_diffusion.engine.inputs import (
     fill_finished_block,
@@ -54,6 +55,7 @@ class BlockDiffusionState(ModelState):
         self.params = RequestParams(
             self.max_num_reqs, self.plan, vocab_size=self.model_config.get_vocab_size()
         )
+        self.grammars = Grammars(vllm_config, self.plan, self.max_model_len)
         self.slot_of: dict[str, int] = {}
 
     def get_additional_cg_support(self) -> tuple[AttentionCGSupport, str | None]:
@@ -65,7 +67,11 @@ class BlockDiffusionState(ModelState):
     def custom_sampler(self, sampler: Any) -> tuple[Any, Any] | None:
         """Replace the token-by-token sampler by the denoising step."""
         self.sampler = DiffusionSampler(
-            self.plan, self.params, sampler.req_states, max_model_len=self.max_model_len
+            self.plan,
+            self.params,
+            sampler.req_states,
+            max_model_len=self.max_model_len,
+            grammars=self.grammars,
         )
         return self.sampler, None
 
@@ -73,11 +79,13 @@ class BlockDiffusionState(ModelState):
         self.params.add(req_index, new_req_data)
         self.slot_of[new_req_data.req_id] = req_index
         self.sampler.clear(req_index)
+        self.grammars.add(req_index, new_req_data, self.sampler.canvas)
 
     def remove_request(self, req_id: str) -> None:
         slot = self.slot_of.pop(req_id, None)
         if slot is not None:
             self.params.remove(slot)
+            self.grammars.remove(slot)
 
     def apply_staged_writes(self) -> None:
         self.params.copy_to_device()

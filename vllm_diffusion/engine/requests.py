@@ -33,6 +33,12 @@ def stop_ids(params: SamplingParams) -> list[int]:
     return sorted(ids)
 
 
+def has_grammar(params: SamplingParams) -> bool:
+    """Does the request ask for structured output?"""
+    asked = params.structured_outputs
+    return asked is not None and not asked.all_constraints_none()
+
+
 class RequestParams:
     """Slot-indexed decode and sampling parameters, on host and device."""
 
@@ -53,6 +59,7 @@ class RequestParams:
         self.seed = UvaBackedTensor(num_slots, dtype=torch.int64)
         # For the host alone.
         self.keeps_cache = np.zeros(num_slots, dtype=np.bool_)
+        self.has_grammar = np.zeros(num_slots, dtype=np.bool_)
         self.guidance = np.zeros(num_slots, dtype=np.float32)
         self.prompt_len = np.zeros(num_slots, dtype=np.int64)
         self.stop_ids = UvaBackedTensor((num_slots, 4), dtype=torch.int64)
@@ -74,7 +81,10 @@ class RequestParams:
         self.max_steps.np[slot] = decode.max_steps
         self.block_length.np[slot] = decode.block_length
         self.sub_block.np[slot] = decode.sub_block_length
-        self.edit_threshold.np[slot] = decode.edit_threshold if decode.edits else np.inf
+        self.has_grammar[slot] = has_grammar(sampling)
+        # An edit of what a grammar has passed could undo all that follows it.
+        edits = decode.edits and not self.has_grammar[slot]
+        self.edit_threshold.np[slot] = decode.edit_threshold if edits else np.inf
         self.max_post_steps.np[slot] = decode.max_post_steps
         self.guidance[slot] = decode.guidance_scale
         self.prompt_len[slot] = request.prompt_len

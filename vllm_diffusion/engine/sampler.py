@@ -6,6 +6,7 @@ canvas length, N rows of logits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from vllm_diffusion.denoise.verify import verify
 from vllm_diffusion.engine.canvases import Canvases, CanvasTensors, canvases_of
 from vllm_diffusion.engine.cpu_step import CpuStep, Kind
 from vllm_diffusion.engine.draws import draws_of
+from vllm_diffusion.engine.grammars import Grammars
 from vllm_diffusion.engine.guidance import guide
 from vllm_diffusion.engine.requests import RequestParams
 from vllm_diffusion.engine.view import BatchView, view_batch
@@ -52,8 +54,10 @@ class DiffusionSampler:
         params: RequestParams,
         req_states: RequestState,
         max_model_len: int,
+        grammars: Grammars,
     ) -> None:
         self.plan = plan
+        self.grammars = grammars
         self.params = params
         self.req_states = req_states
         self.max_model_len = max_model_len
@@ -127,6 +131,9 @@ class DiffusionSampler:
         """Denoise; returns tokens (B, L) whose first so many (B,) are emitted."""
         canvas, slot_B = self.canvas, of.slot_B
         step_B = canvas.step_S[slot_B]
+        guided = self.grammars.of_step(of.host)
+        if guided is not None:
+            guided.mask(logits_NV)
         last_row_B1 = (of.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,
@@ -136,6 +143,8 @@ class DiffusionSampler:
         )
         tokens_BL = canvas.tokens_SL[slot_B]
         params = self._step_params(of, step_B)
+        if guided is not None:
+            params = replace(params, revise=guided.walk)
         result = denoise(tokens_BL, canvas.masked_SL[slot_B], step_B, answer, params)
         num_emitted_B = result.num_emitted_B
         # A finished block makes room for a fresh canvas.
@@ -151,6 +160,8 @@ class DiffusionSampler:
                 of, tokens_BL, answer, params, result
             )
             is_done_B1 = (num_emitted_B > 0)[:, None]
+        if guided is not None:
+            next_BL, masked_BL = guided.start_next(num_emitted_B, next_BL, masked_BL)
         canvas.tokens_SL[slot_B] = next_BL
         canvas.masked_SL[slot_B] = masked_BL
         canvas.step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, next_step_B)

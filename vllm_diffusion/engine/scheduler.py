@@ -26,6 +26,8 @@ from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.engine.ledger import Ledger
 from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
+from vllm_diffusion.grammar.backends import Backends
+from vllm_diffusion.grammar.guard import guard_of
 from vllm_diffusion.models.serving import plan_of
 
 PLACEHOLDER = -1
@@ -57,6 +59,7 @@ class BlockDiffusionScheduler(Scheduler):
         # Known tokens of the requests whose canvas is in the step under way.
         self.known_of: dict[str, int] = {}
         self.ledger = Ledger(served)
+        self.backends = Backends(self.vllm_config)
         self._closed: list[str] = []
         self._num_scheduled = 0
         self._has_output = False
@@ -83,7 +86,20 @@ class BlockDiffusionScheduler(Scheduler):
             request.block_hashes.clear()
             request.update_block_hashes()
         self.ledger.open(request.request_id)
+        self._guard(request)
         super().add_request(request)
+
+    def _guard(self, request: Request) -> None:
+        """Let the request's grammar be compiled here too, by the backend that it needs.
+
+        vLLM has one backend for all requests, the first one's.
+        """
+        guard = request.structured_output_request
+        if guard is None or guard.params._backend is None:
+            return
+        theirs = type(self.structured_output_manager.backend).__name__.lower()
+        if not theirs.startswith(guard.params._backend):
+            guard.grammar = guard_of(request, self.backends)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.progress_of.pop(request.request_id, None)
@@ -183,6 +199,9 @@ class BlockDiffusionScheduler(Scheduler):
                 request.num_computed_tokens = position
         self._report_requests(outputs)
         return outputs
+
+    def get_grammar_bitmask(self, scheduler_output: SchedulerOutput) -> None:
+        """The worker follows grammars itself, within a canvas; here they only stand guard."""
 
     def _report_requests(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Give each request's account to the front end with its last output.

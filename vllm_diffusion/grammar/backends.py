@@ -1,0 +1,138 @@
+"""Grammars of requests, compiled by vLLM's structured-output backends.
+
+JSON is written as Python's ``json.dumps`` writes it, one space behind commas and colons, or with
+none at all where the server says ``disable_any_whitespace``. With whitespace left open, as is
+vLLM's default, nothing between two fields would be certain, and nothing could be filled in
+without asking the model.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from vllm_diffusion.grammar.closing import CLOSERS
+from vllm_diffusion.grammar.matcher import GuidanceMatcher, Matcher, XgrammarMatcher
+from vllm_diffusion.grammar.thinking import ThinkingMatcher
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.sampling_params import SamplingParams
+
+SUPPORTED = ("xgrammar", "guidance")
+"""The backends whose matchers can be forked and say what is forced."""
+
+
+class Backends:
+    """Compiles what requests ask for; tokenizer and compilers are made when first needed."""
+
+    def __init__(self, vllm_config: VllmConfig) -> None:
+        self.vllm_config = vllm_config
+        self._backends: dict[str, Any] = {}
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from vllm.tokenizers import cached_tokenizer_from_config
+
+        return cached_tokenizer_from_config(model_config=self.vllm_config.model_config)
+
+    @cached_property
+    def closers(self) -> tuple[int, ...]:
+        """Tokens of one character that may bring a text to its end."""
+        known = self.tokenizer.get_vocab()
+        spelled = (known.get(text, self.encode(text)) for text in CLOSERS)
+        ids = (id if isinstance(id, int) else id[0] if len(id) == 1 else None for id in spelled)
+        return tuple(dict.fromkeys(id for id in ids if id is not None))
+
+    def encode(self, text: str) -> list[int]:
+        """Text to tokens."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def stop_ids(self, params: SamplingParams) -> tuple[int, ...]:
+        """What may end the text; the tokenizer's where the request has none."""
+        return tuple(sorted(params.all_stop_token_ids)) or (self.tokenizer.eos_token_id,)
+
+    def matcher(self, params: SamplingParams, prompt: list[int]) -> Matcher:
+        """The start of the request's text, with what it may think first.
+
+        Raises:
+            Exception: of the library, where it cannot compile the grammar.
+        """
+        inner, is_end = self.answer_matcher(params), self._end_of_thoughts
+        return inner if is_end is None else ThinkingMatcher(inner, is_end, prompt)
+
+    def answer_matcher(self, params: SamplingParams) -> Matcher:
+        """The start of the text that the grammar is about."""
+        from vllm.v1.structured_output.request import get_structured_output_key
+
+        assert params.structured_outputs is not None
+        kind, spec = get_structured_output_key(params.structured_outputs)
+        name = params.structured_outputs._backend
+        compiled = self._xgrammar if name == "xgrammar" else self._guidance
+        return compiled(kind, spec, self.stop_ids(params))
+
+    def _backend(self, name: str, cls: Any) -> Any:
+        if name not in self._backends:
+            size = self.vllm_config.model_config.get_vocab_size()
+            self._backends[name] = cls(self.vllm_config, tokenizer=self.tokenizer, vocab_size=size)
+        return self._backends[name]
+
+    def _separators(self) -> tuple[str, str]:
+        is_compact = self.vllm_config.structured_outputs_config.disable_any_whitespace
+        return (",", ":") if is_compact else (", ", ": ")
+
+    def _xgrammar(self, kind: Any, spec: str, stop_ids: tuple[int, ...]) -> Matcher:
+        import xgrammar
+        from vllm.v1.structured_output.backend_types import StructuredOutputOptions as Kind
+        from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
+
+        backend = self._backend("xgrammar", XgrammarBackend)
+        if kind not in (Kind.JSON, Kind.JSON_OBJECT):
+            wrapped = backend.compile_grammar(kind, spec, stop_token_ids=set(stop_ids))
+            return XgrammarMatcher(wrapped.matcher)
+        context = backend.compiler.compile_json_schema(
+            spec if kind is Kind.JSON else '{"type": "object"}',
+            any_whitespace=False,
+            separators=self._separators(),
+        )
+        matcher = xgrammar.GrammarMatcher(context, override_stop_tokens=list(stop_ids))
+        return XgrammarMatcher(matcher)
+
+    def _guidance(self, kind: Any, spec: str, stop_ids: tuple[int, ...]) -> Matcher:
+        import llguidance
+        from vllm.v1.structured_output.backend_guidance import (
+            GuidanceBackend,
+            process_for_additional_properties,
+        )
+        from vllm.v1.structured_output.backend_types import StructuredOutputOptions as Kind
+
+        backend = self._backend("guidance", GuidanceBackend)
+        if kind in (Kind.JSON, Kind.JSON_OBJECT):
+            schema: Any = spec if kind is Kind.JSON else '{"type": "object"}'
+            if backend.disable_additional_properties:
+                schema = process_for_additional_properties(schema)
+            comma, colon = self._separators()
+            defaults = {
+                "whitespace_flexible": False,
+                "item_separator": comma,
+                "key_separator": colon,
+            }
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, defaults=defaults)
+            matcher = llguidance.LLMatcher(backend.ll_tokenizer, grammar)
+        else:
+            matcher = backend.compile_grammar(kind, spec).ll_matcher
+        if matcher.is_error():
+            raise ValueError(matcher.get_error())
+        return GuidanceMatcher(matcher, frozenset(stop_ids))
+
+    @cached_property
+    def _end_of_thoughts(self) -> Any:
+        """Whether a text's thoughts have ended, where the server has a reasoning parser."""
+        from vllm.reasoning import ReasoningParserManager
+
+        config = self.vllm_config.structured_outputs_config
+        if not config.reasoning_parser or config.enable_in_reasoning:
+            return None
+        cls = ReasoningParserManager.get_reasoning_parser(config.reasoning_parser)
+        return cls(tokenizer=self.tokenizer).is_reasoning_end

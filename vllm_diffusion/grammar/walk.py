@@ -1,0 +1,130 @@
+"""A canvas and its grammar: what was guessed is checked, what must come is filled in.
+
+A denoising step accepts positions in any order. Only the *frontier*, the first position that is
+not settled, has an exact set of tokens that may stand there; what was accepted behind it was
+accepted on trust. After each step the walk moves the frontier over everything that the grammar
+agrees with. A guess that it does not agree with is masked again, and gets its exact set in the
+next step; a position behind it stays until the frontier gets there.
+
+The frontier only moves forward, and each position is taken back at most once: when the frontier
+has reached it. So a block of L positions takes at most 2 L steps, and a block that is settled up
+to its end is a prefix that the grammar can complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vllm_diffusion.grammar.closing import closing
+from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What the walk has to know of a tokenizer."""
+
+    mask_id: int
+    stop_ids: tuple[int, ...]
+    """Of the request; the first one also ends a text that its grammar leaves no way on."""
+    encode: Callable[[str], list[int]]
+    """Text to tokens, as the model would write it."""
+    closers: tuple[int, ...]
+    """Tokens to try, in this order, when a text has to come to its end."""
+
+
+@dataclass(slots=True)
+class GuidedCanvas:
+    """A request whose text is held to a grammar."""
+
+    matcher: Matcher
+    bits_W: Bits
+    """The tokens that may stand at the frontier."""
+    vocabulary: Vocabulary
+    block_length: int
+    num_left: int
+    """Tokens that the request may still emit, from the canvas's first position."""
+    frontier: int = 0
+    """Canvas positions that the matcher has accepted."""
+    forced: list[int] = field(default_factory=list)
+    """Tokens that must come next."""
+    is_ending: bool = False
+    """``forced`` is all the rest, because there are no tokens left for anything longer."""
+    is_stuck: bool = False
+    """The grammar allows nothing: a defect of the grammar, for the caller to report."""
+
+    def walk(self, tokens: list[int], masked: list[bool], end: int) -> None:
+        """Check and fill the canvas; changes both lists in place.
+
+        Args:
+            tokens: of the canvas, L of them.
+            masked: its masked positions.
+            end: canvas positions that exist.
+        """
+        end = min(end, self.num_left)
+        start, before = self.frontier, self.matcher.fork()
+        self._advance(tokens, masked, end)
+        if self.is_ending or self.matcher.is_done:
+            return
+        if self._closing(self.matcher, self.num_left - self.frontier) is None:
+            path = self._closing(before, self.num_left - start)
+            if path is not None:
+                self.matcher, self.frontier = before, start
+                self.forced, self.is_ending = path, True
+                for at in range(start, end):
+                    tokens[at], masked[at] = self.vocabulary.mask_id, True
+                self._advance(tokens, masked, end)
+
+    def _closing(self, matcher: Matcher, limit: int) -> list[int] | None:
+        words = self.vocabulary
+        return closing(matcher, self.bits_W.copy(), words.stop_ids, words.closers, limit)
+
+    def _advance(self, tokens: list[int], masked: list[bool], end: int) -> None:
+        """Move the frontier as far as the grammar agrees, and look what may stand there."""
+        while self.frontier < end and not self.matcher.is_done:
+            at = self.frontier
+            if masked[at] or not self._accept(tokens[at]):
+                if not self.forced:
+                    self._look()
+                if not self.forced:
+                    tokens[at], masked[at] = self.vocabulary.mask_id, True
+                    return
+                tokens[at], masked[at] = self.forced[0], False
+                if not self._accept(tokens[at]):
+                    # Two tokens that the library's text was cut into do not fit its grammar.
+                    self.forced.clear()
+                    tokens[at], masked[at] = self.vocabulary.mask_id, True
+                    self._look()
+                    self.forced.clear()
+                    return
+            self.frontier += 1
+        if not self.forced:
+            self._look()
+
+    def _accept(self, token: int) -> bool:
+        if not self.matcher.accept(token):
+            return False
+        self.forced = self.forced[1:] if self.forced[:1] == [token] else []
+        return True
+
+    def _look(self) -> None:
+        """Find out what may and what must come at the frontier."""
+        if self.matcher.is_done:
+            self.bits_W.fill(0xFFFFFFFF)
+            return
+        self.matcher.fill(self.bits_W)
+        options = first_allowed(self.bits_W, 2)
+        if not options:
+            self.is_stuck = True
+            self.forced = [self.vocabulary.stop_ids[0]] if self.vocabulary.stop_ids else []
+        elif len(options) == 1:
+            self.forced = options
+        else:
+            # Where the text ends, its last token may merge with what follows: left to the model.
+            forced = self.vocabulary.encode(self.matcher.forced_text())[:-1]
+            self.forced = forced if forced and is_allowed(self.bits_W, forced[0]) else []
+
+    def emitted(self, num_tokens: int) -> None:
+        """The canvas's first tokens were emitted; what follows them is a fresh canvas."""
+        self.frontier = max(self.frontier - num_tokens, 0)
+        self.num_left -= num_tokens
