@@ -38,8 +38,7 @@ class Grammars:
 
     def __init__(self, vllm_config: VllmConfig, plan: DecodePlan, max_model_len: int) -> None:
         self.plan, self.max_model_len = plan, max_model_len
-        self.num_words = -(-vllm_config.model_config.get_vocab_size() // 32)
-        self.backends = Backends(vllm_config)
+        self.backends = Backends(vllm_config, plan.mask_id)
         self.guided: dict[int, GuidedCanvas] = {}
 
     def add(self, slot: int, request: NewRequestData, canvas: Canvas) -> None:
@@ -52,7 +51,7 @@ class Grammars:
         backends = self.backends
         guided = GuidedCanvas(
             matcher=backends.matcher(params, prompt),
-            bits_W=np.zeros(self.num_words, dtype=np.uint32),
+            bits_W=np.zeros(backends.num_words, dtype=np.uint32),
             vocabulary=Vocabulary(
                 mask_id=self.plan.mask_id,
                 stop_ids=backends.stop_ids(params),

@@ -59,7 +59,7 @@ class BlockDiffusionScheduler(Scheduler):
         # Known tokens of the requests whose canvas is in the step under way.
         self.known_of: dict[str, int] = {}
         self.ledger = Ledger(served)
-        self.backends = Backends(self.vllm_config)
+        self.backends = Backends(self.vllm_config, self.plan.mask_id)
         self._closed: list[str] = []
         self._num_scheduled = 0
         self._has_output = False

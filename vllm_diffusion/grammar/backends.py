@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.grammar.closing import CLOSERS
 from vllm_diffusion.grammar.matcher import GuidanceMatcher, Matcher, XgrammarMatcher
 from vllm_diffusion.grammar.thinking import ThinkingMatcher
+from vllm_diffusion.grammar.wellformed import Spelling, WellformedMatcher
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -26,9 +27,11 @@ SUPPORTED = ("xgrammar", "guidance")
 class Backends:
     """Compiles what requests ask for; tokenizer and compilers are made when first needed."""
 
-    def __init__(self, vllm_config: VllmConfig) -> None:
-        self.vllm_config = vllm_config
+    def __init__(self, vllm_config: VllmConfig, mask_id: int) -> None:
+        self.vllm_config, self.mask_id = vllm_config, mask_id
+        self.num_words = -(-vllm_config.model_config.get_vocab_size() // 32)
         self._backends: dict[str, Any] = {}
+        self._spellings: dict[bool, Spelling] = {}
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -70,7 +73,22 @@ class Backends:
         kind, spec = get_structured_output_key(params.structured_outputs)
         name = params.structured_outputs._backend
         compiled = self._xgrammar if name == "xgrammar" else self._guidance
-        return compiled(kind, spec, self.stop_ids(params))
+        inner = compiled(kind, spec, self.stop_ids(params))
+        return WellformedMatcher(inner, self._spelling(kind))
+
+    def _spelling(self, kind: Any) -> Spelling:
+        """The vocabulary as texts of this kind may use it."""
+        import xgrammar
+        from vllm.v1.structured_output.backend_types import StructuredOutputOptions as Kind
+
+        is_json = kind in (Kind.JSON, Kind.JSON_OBJECT)
+        if is_json not in self._spellings:
+            size = self.vllm_config.model_config.get_vocab_size()
+            info = xgrammar.TokenizerInfo.from_huggingface(self.tokenizer, vocab_size=size)
+            self._spellings[is_json] = Spelling(
+                info.decoded_vocab, self.num_words, never=[self.mask_id], allows_control=not is_json
+            )
+        return self._spellings[is_json]
 
     def _backend(self, name: str, cls: Any) -> Any:
         if name not in self._backends:

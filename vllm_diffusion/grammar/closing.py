@@ -1,7 +1,7 @@
 """A short way to the end of a text: what is still needed when tokens run out.
 
 The libraries do not say how far a text is from its end, so one is looked for: first greedily,
-with closing brackets and quotes before anything else, which ends JSON of any depth; where that
+with quotes and closing brackets before anything else, which ends JSON of any depth; where that
 goes in circles, breadth first over the tokens of one character, up to ``MAX_NODES`` texts.
 What is found is not always the shortest.
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
+
 from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
 
 MAX_NODES = 256
-CLOSERS = '}])>"' + "'0123456789ntf{[,: abcdefghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._/\n"
-"""Characters in the order in which they are tried: what ends something first, and ``"`` before a
-number, since an empty string is shorter than most."""
+CLOSERS = '"}])>' + "',:0123456789ntf{[ abcdefghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._/\n"
+"""Characters in the order in which they are tried. A quote comes first: within a string brackets
+are text like any other, and a string that it begins is empty."""
 
 
 def closing(
@@ -40,7 +42,11 @@ def closing(
     if limit <= 0:
         return None
     ways = _Ways(bits_W, stop_ids, closers)
-    return ways.greedy(matcher.fork(), limit) or ways.breadth_first(matcher, limit)
+    path = ways.greedy(matcher.fork(), limit)
+    # Where members and items may be left out, brackets first may be shorter.
+    brackets_first = _Ways(bits_W, stop_ids, (*closers[1:5], *closers[:1], *closers[5:]))
+    shorter = brackets_first.greedy(matcher.fork(), limit if path is None else len(path) - 1)
+    return shorter or path or ways.breadth_first(matcher, limit)
 
 
 class _Ways:
@@ -51,7 +57,9 @@ class _Ways:
         closers: tuple[int, ...],
     ) -> None:
         self.bits_W = bits_W
-        self.stop_ids, self.closers = stop_ids, closers
+        self.stop_ids = stop_ids
+        self.closer_C = np.array(closers, dtype=np.int64)
+        self.word_C, self.bit_C = self.closer_C // 32, (self.closer_C % 32).astype(np.uint32)
 
     def options(self, matcher: Matcher) -> list[int]:
         """Tokens to try next, the best first; a stop token alone where the text may end."""
@@ -59,7 +67,8 @@ class _Ways:
         for token in self.stop_ids:
             if is_allowed(self.bits_W, token):
                 return [token]
-        found = [token for token in self.closers if is_allowed(self.bits_W, token)]
+        is_allowed_C = self.bits_W[self.word_C] >> self.bit_C & np.uint32(1)
+        found: list[int] = self.closer_C[is_allowed_C.nonzero()].tolist()
         return found or first_allowed(self.bits_W, 1)
 
     def greedy(self, matcher: Matcher, limit: int) -> list[int] | None:

@@ -23,7 +23,7 @@ CONSTRAINTS: dict[str, Any] = {
     "bad_words": None,
     "ignore_eos": False,
 }
-"""Fields that could forbid the only token that a grammar allows, and their values that ask nothing."""
+"""Fields that could forbid the only token that a grammar allows; what asks for nothing."""
 
 EDITS = ("edit_threshold", "preset", "max_post_steps")
 
