@@ -19,6 +19,7 @@ from vllm.utils.torch_utils import async_tensor_h2d
 
 from vllm_diffusion.engine.requests import has_grammar
 from vllm_diffusion.grammar.backends import Backends
+from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.mask import mask_rows
 from vllm_diffusion.grammar.walk import GuidedCanvas, Vocabulary
 
@@ -56,8 +57,8 @@ class Grammars:
                 mask_id=self.plan.mask_id,
                 stop_ids=backends.stop_ids(params),
                 encode=backends.encode,
-                closers=backends.closers,
             ),
+            closing=Closing(backends.num_words, backends.stop_ids(params), backends.closers),
             block_length=self.plan.request_params(params.extra_args).block_length,
             num_left=min(params.max_tokens, self.max_model_len - len(prompt)),
         )
@@ -129,7 +130,8 @@ class GuidedStep:
         for num_emitted, guided in zip(
             num_emitted_B[self.index_K].tolist(), self.guided_K, strict=True
         ):
-            guided.emitted(num_emitted)
+            if num_emitted:
+                guided.emitted(num_emitted)
             ends.append(guided.block_length if num_emitted else 0)
         return self._walk(tokens_BL, masked_BL, ends) if any(ends) else (tokens_BL, masked_BL)
 
@@ -140,8 +142,9 @@ class GuidedStep:
         for guided, tokens, masked, end in zip(
             self.guided_K, tokens_KL, masked_KL, ends, strict=True
         ):
-            if end:
-                guided.walk(tokens, masked, end)
+            if not end or guided.is_stuck:
+                continue
+            guided.walk(tokens, masked, end)
             if guided.is_stuck:
                 logger.error("A grammar allows no token at all; its request ends.")
         both_2KL = torch.tensor((tokens_KL, masked_KL), dtype=torch.int64).to(tokens_BL.device)

@@ -1,80 +1,89 @@
 """A short way to the end of a text: what is still needed when tokens run out.
 
-The libraries do not say how far a text is from its end, so one is looked for: first greedily,
-with quotes and closing brackets before anything else, which ends JSON of any depth; where that
-goes in circles, breadth first over the tokens of one character, up to ``MAX_NODES`` texts.
-What is found is not always the shortest.
+The libraries do not say how far a text is from its end, so one is looked for: greedily, with
+quotes and closing brackets before anything else, which ends JSON of any depth; where that goes
+in circles, breadth first. Texts of one length after which the same tokens may come are taken for
+equal, so that a loop is followed once, and a count as often as it takes.
+
+What is found is an end, but not always the nearest.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 import numpy as np
 
 from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
 
-MAX_NODES = 256
+MAX_NODES = 2000
+NUM_OTHERS = 16
+"""Tokens that are tried beside the closers."""
 CLOSERS = '"}])>' + "',:0123456789ntf{[ abcdefghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._/\n"
 """Characters in the order in which they are tried. A quote comes first: within a string brackets
 are text like any other, and a string that it begins is empty."""
 
 
-def closing(
-    matcher: Matcher,
-    bits_W: Bits,
-    stop_ids: tuple[int, ...],
-    closers: tuple[int, ...],
-    limit: int,
-) -> list[int] | None:
-    """Tokens that bring the text to its end, the stop token included.
+class Closing:
+    """Finds ends of one request's text, and remembers them.
 
     Args:
-        matcher: where the text stands; it is moved.
-        bits_W: for the matcher to write to.
+        num_words: W.
         stop_ids: what may end the text.
         closers: tokens to try, in this order.
-        limit: most tokens.
-
-    Returns:
-        None where none was found.
     """
-    if limit <= 0:
-        return None
-    ways = _Ways(bits_W, stop_ids, closers)
-    path = ways.greedy(matcher.fork(), limit)
-    # Where members and items may be left out, brackets first may be shorter.
-    brackets_first = _Ways(bits_W, stop_ids, (*closers[1:5], *closers[:1], *closers[5:]))
-    shorter = brackets_first.greedy(matcher.fork(), limit if path is None else len(path) - 1)
-    return shorter or path or ways.breadth_first(matcher, limit)
 
-
-class _Ways:
-    def __init__(
-        self,
-        bits_W: Bits,
-        stop_ids: tuple[int, ...],
-        closers: tuple[int, ...],
-    ) -> None:
-        self.bits_W = bits_W
+    def __init__(self, num_words: int, stop_ids: tuple[int, ...], closers: tuple[int, ...]) -> None:
+        self.bits_W: Bits = np.zeros(num_words, dtype=np.uint32)
         self.stop_ids = stop_ids
         self.closer_C = np.array(closers, dtype=np.int64)
-        self.word_C, self.bit_C = self.closer_C // 32, (self.closer_C % 32).astype(np.uint32)
+        # Where members and items may be left out, brackets first may be shorter.
+        self.brackets_first_C = np.concatenate(
+            (self.closer_C[1:5], self.closer_C[[0]], self.closer_C[5:])
+        )
+        self.known: dict[bytes, list[int]] = {}
 
-    def options(self, matcher: Matcher) -> list[int]:
-        """Tokens to try next, the best first; a stop token alone where the text may end."""
+    def path(self, matcher: Matcher, limit: int) -> list[int] | None:
+        """Tokens that bring the text to its end, the stop token included.
+
+        Args:
+            matcher: where the text stands.
+            limit: most tokens.
+
+        Returns:
+            None where none was found.
+        """
+        if limit <= 0:
+            return None
+        state = self._state(matcher)
+        known = self.known.get(state)
+        if known is not None and len(known) <= limit and _leads_to_end(matcher.fork(), known):
+            return known
+        path = self._greedy(matcher.fork(), self.closer_C, limit)
+        shortest = limit if path is None else len(path) - 1
+        path = self._greedy(matcher.fork(), self.brackets_first_C, shortest) or path
+        path = path or self._breadth_first(matcher, limit)
+        if path is not None:
+            self.known[state] = path
+        return path
+
+    def _state(self, matcher: Matcher) -> bytes:
         matcher.fill(self.bits_W)
+        return self.bits_W.tobytes()
+
+    def _options(self, closer_C: np.ndarray) -> list[int]:
+        """Tokens to try next, the best first; a stop token alone where the text may end."""
         for token in self.stop_ids:
             if is_allowed(self.bits_W, token):
                 return [token]
-        is_allowed_C = self.bits_W[self.word_C] >> self.bit_C & np.uint32(1)
-        found: list[int] = self.closer_C[is_allowed_C.nonzero()].tolist()
-        return found or first_allowed(self.bits_W, 1)
+        shift_C = (closer_C % 32).astype(np.uint32)
+        is_allowed_C = self.bits_W[closer_C // 32] >> shift_C & np.uint32(1)
+        found: list[int] = closer_C[is_allowed_C.nonzero()].tolist()
+        return found
 
-    def greedy(self, matcher: Matcher, limit: int) -> list[int] | None:
+    def _greedy(self, matcher: Matcher, closer_C: np.ndarray, limit: int) -> list[int] | None:
         path: list[int] = []
         while len(path) < limit:
-            options = self.options(matcher)
+            self._state(matcher)
+            options = self._options(closer_C) or first_allowed(self.bits_W, 1)
             if not options or not matcher.accept(options[0]):
                 return None
             path.append(options[0])
@@ -82,18 +91,27 @@ class _Ways:
                 return path
         return None
 
-    def breadth_first(self, matcher: Matcher, limit: int) -> list[int] | None:
-        queue: deque[tuple[Matcher, list[int]]] = deque([(matcher, [])])
+    def _breadth_first(self, matcher: Matcher, limit: int) -> list[int] | None:
+        layer: list[tuple[Matcher, list[int]]] = [(matcher, [])]
         num_nodes = 0
-        while queue and num_nodes < MAX_NODES:
-            node, path = queue.popleft()
-            num_nodes += 1
-            for token in self.options(node):
-                child = node.fork()
-                if not child.accept(token):
-                    continue
-                if child.is_done:
-                    return [*path, token]
-                if len(path) + 1 < limit:
-                    queue.append((child, [*path, token]))
+        for _ in range(limit):
+            following: dict[bytes, tuple[Matcher, list[int]]] = {}
+            for node, path in layer:
+                num_nodes += 1
+                self._state(node)
+                options = self._options(self.closer_C) + first_allowed(self.bits_W, NUM_OTHERS)
+                for token in dict.fromkeys(options):
+                    child = node.fork()
+                    if not child.accept(token):
+                        continue
+                    if child.is_done:
+                        return [*path, token]
+                    following.setdefault(self._state(child), (child, [*path, token]))
+            layer = list(following.values())
+            if num_nodes > MAX_NODES:
+                break
         return None
+
+
+def _leads_to_end(matcher: Matcher, path: list[int]) -> bool:
+    return all(matcher.accept(token) for token in path) and matcher.is_done

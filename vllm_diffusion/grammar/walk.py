@@ -9,6 +9,9 @@ next step; a position behind it stays until the frontier gets there.
 The frontier only moves forward, and each position is taken back at most once: when the frontier
 has reached it. So a block of L positions takes at most 2 L steps, and a block that is settled up
 to its end is a prefix that the grammar can complete.
+
+Before a block is emitted, an end of the text is looked for that the tokens left allow. If there
+is none, the block is taken back and filled with the end that was found before it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vllm_diffusion.grammar.closing import closing
+from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
 
 
@@ -29,8 +32,6 @@ class Vocabulary:
     """Of the request; the first one also ends a text that its grammar leaves no way on."""
     encode: Callable[[str], list[int]]
     """Text to tokens, as the model would write it."""
-    closers: tuple[int, ...]
-    """Tokens to try, in this order, when a text has to come to its end."""
 
 
 @dataclass(slots=True)
@@ -41,11 +42,14 @@ class GuidedCanvas:
     bits_W: Bits
     """The tokens that may stand at the frontier."""
     vocabulary: Vocabulary
+    closing: Closing
     block_length: int
     num_left: int
     """Tokens that the request may still emit, from the canvas's first position."""
     frontier: int = 0
     """Canvas positions that the matcher has accepted."""
+    start: Matcher | None = None
+    """Where the text stood before the canvas."""
     forced: list[int] = field(default_factory=list)
     """Tokens that must come next."""
     is_ending: bool = False
@@ -62,22 +66,19 @@ class GuidedCanvas:
             end: canvas positions that exist.
         """
         end = min(end, self.num_left)
-        start, before = self.frontier, self.matcher.fork()
+        if self.start is None:
+            self.start = self.matcher.fork()
         self._advance(tokens, masked, end)
-        if self.is_ending or self.matcher.is_done:
+        is_whole = self.frontier >= end and not self.matcher.is_done
+        if not is_whole or self.is_ending:
             return
-        if self._closing(self.matcher, self.num_left - self.frontier) is None:
-            path = self._closing(before, self.num_left - start)
+        if self.closing.path(self.matcher, self.num_left - end) is None:
+            path = self.closing.path(self.start, self.num_left)
             if path is not None:
-                self.matcher, self.frontier = before, start
-                self.forced, self.is_ending = path, True
-                for at in range(start, end):
-                    tokens[at], masked[at] = self.vocabulary.mask_id, True
+                self.matcher, self.frontier = self.start.fork(), 0
+                self.forced, self.is_ending = list(path), True
+                tokens[:end], masked[:end] = [self.vocabulary.mask_id] * end, [True] * end
                 self._advance(tokens, masked, end)
-
-    def _closing(self, matcher: Matcher, limit: int) -> list[int] | None:
-        words = self.vocabulary
-        return closing(matcher, self.bits_W.copy(), words.stop_ids, words.closers, limit)
 
     def _advance(self, tokens: list[int], masked: list[bool], end: int) -> None:
         """Move the frontier as far as the grammar agrees, and look what may stand there."""
@@ -86,6 +87,10 @@ class GuidedCanvas:
             if masked[at] or not self._accept(tokens[at]):
                 if not self.forced:
                     self._look()
+                if self.is_stuck:
+                    # The guard in the engine core will not take it, and ends the request.
+                    tokens[at], masked[at] = self.vocabulary.stop_ids[0], False
+                    return
                 if not self.forced:
                     tokens[at], masked[at] = self.vocabulary.mask_id, True
                     return
@@ -116,7 +121,6 @@ class GuidedCanvas:
         options = first_allowed(self.bits_W, 2)
         if not options:
             self.is_stuck = True
-            self.forced = [self.vocabulary.stop_ids[0]] if self.vocabulary.stop_ids else []
         elif len(options) == 1:
             self.forced = options
         else:
@@ -128,3 +132,4 @@ class GuidedCanvas:
         """The canvas's first tokens were emitted; what follows them is a fresh canvas."""
         self.frontier = max(self.frontier - num_tokens, 0)
         self.num_left -= num_tokens
+        self.start = None

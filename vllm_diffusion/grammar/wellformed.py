@@ -23,7 +23,20 @@ def _follow(pending: bytes, text: bytes) -> bytes | None:
         decoder.decode(pending + text)
     except UnicodeDecodeError:
         return None
-    return decoder.getstate()[0]
+    begun = decoder.getstate()[0]
+    return begun if not begun or _can_be_completed(begun) else None
+
+
+def _can_be_completed(begun: bytes) -> bool:
+    """The decoder itself notices a surrogate with its last byte only."""
+    for rest in (b"\x80", b"\xbf"):
+        for count in range(1, 4):
+            try:
+                (begun + rest * count).decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+            return True
+    return False
 
 
 class Spelling:
