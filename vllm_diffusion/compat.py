@@ -195,6 +195,37 @@ def response_metrics() -> None:
     RequestSpecDecodeMetrics.to_dict = to_dict  # type: ignore[method-assign]
 
 
+@_once
+def response_warnings() -> None:
+    """A warning at the top of responses whose request chose an approximate cache.
+
+    Without it the warning is only among a response's metrics, which streams
+    without usage and requests for several answers lack. Acts in the API server,
+    once its handlers are made, on those of our models alone. An endpoint plugin
+    could do the same, but vLLM loads these only when told to. Remove when vLLM
+    lets a model add fields to its responses.
+    """
+    from vllm.entrypoints.generate import api_router
+
+    original = _take(api_router, "init_generate_state")
+
+    async def init_generate_state(engine_client: Any, state: Any, *args: Any, **kw: Any) -> None:
+        await original(engine_client, state, *args, **kw)
+        model_config = engine_client.vllm_config.model_config
+        if not _serves(model_config):
+            return
+        from vllm_diffusion.models.serving import plan_of
+        from vllm_diffusion.server.warning import HANDLERS, warns
+
+        for name, method in HANDLERS:
+            handler = getattr(state, name)
+            if handler is not None:
+                _take(type(handler), method)
+                setattr(handler, method, warns(getattr(handler, method), plan_of(model_config)))
+
+    api_router.init_generate_state = init_generate_state
+
+
 PATCHES: tuple[Callable[[], None], ...] = (
     runner_without_triton,
     request_validation,
@@ -202,6 +233,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     no_draft_round_trip,
     prometheus_metrics,
     response_metrics,
+    response_warnings,
 )
 
 
