@@ -185,10 +185,11 @@ def cells(rows: dict[str, dict[str, float]]) -> list[list[str]]:
 
 
 RANDOM_WEIGHTS = """
-The weights are random, so this says that the caches are at work and do not corrupt the text
-altogether; it says nothing about a trained model. No position is surer than chance here, so the
-smallest change of K and V turns tokens, and each turned token others: take it as a lower bound,
-and measure your checkpoint with `--model` and `--prompts`."""
+The weights are random: this says that the caches are at work and save rows, and that the text is
+far from chance. It says nothing about a trained model. No token is sure here, so the smallest
+change of K and V turns some, and each of these turns others: take it as a lower bound, and
+measure your checkpoint with `--model` and `--prompts`.
+"""
 
 
 def section(rows: dict[str, dict[str, float]], facts: Any, arguments: argparse.Namespace) -> str:
@@ -200,8 +201,9 @@ def section(rows: dict[str, dict[str, float]], facts: Any, arguments: argparse.N
 {markdown.provenance(facts)}
 
 {arguments.num_prompts} prompts ({prompts}) to {what}, {arguments.dtype}, greedy;
-{arguments.output_tokens} tokens in blocks of {arguments.block_length}, with `diffusion_kv_cache` exact, prefix and dual.
+{arguments.output_tokens} tokens in blocks of {arguments.block_length}, one request at a time.
 {"" if arguments.model else RANDOM_WEIGHTS}
+* cache: `diffusion_kv_cache`.
 * tokens equal: to those of exact decoding, position by position; outputs equal: all of them.
 * forwards: of one output; approximate: the share of them that reused K and V.
 * rows: tokens that a forward computed.
