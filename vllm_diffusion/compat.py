@@ -196,14 +196,15 @@ def response_metrics() -> None:
 
 
 @_once
-def response_warnings() -> None:
-    """A warning at the top of responses whose request chose an approximate cache.
+def openai_handlers() -> None:
+    """Misplaced decode fields are refused, and approximate text carries a warning.
 
-    Without it the warning is only among a response's metrics, which streams
-    without usage and requests for several answers lack. Acts in the API server,
-    once its handlers are made, on those of our models alone. An endpoint plugin
-    could do the same, but vLLM loads these only when told to. Remove when vLLM
-    lets a model add fields to its responses.
+    Without it ``diffusion_*`` fields outside of ``vllm_xargs`` are ignored, and
+    the warning of an approximate cache is only among a response's metrics, which
+    streams without usage and requests for several answers lack. Acts in the API
+    server, once its handlers are made, on those of our models alone. An endpoint
+    plugin could do the same, but vLLM loads these only when told to. Remove when
+    vLLM lets a model check and complete requests and responses.
     """
     from vllm.entrypoints.generate import api_router
 
@@ -215,13 +216,13 @@ def response_warnings() -> None:
         if not _serves(model_config):
             return
         from vllm_diffusion.models.serving import plan_of
-        from vllm_diffusion.server.warning import HANDLERS, warns
+        from vllm_diffusion.server.handlers import HANDLERS, wrap
 
         for name, method in HANDLERS:
             handler = getattr(state, name)
             if handler is not None:
                 _take(type(handler), method)
-                setattr(handler, method, warns(getattr(handler, method), plan_of(model_config)))
+                setattr(handler, method, wrap(getattr(handler, method), plan_of(model_config)))
 
     api_router.init_generate_state = init_generate_state
 
@@ -233,7 +234,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     no_draft_round_trip,
     prometheus_metrics,
     response_metrics,
-    response_warnings,
+    openai_handlers,
 )
 
 

@@ -38,7 +38,7 @@ TARGETS = {
     "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
-    "response_warnings": (api_router, "init_generate_state"),
+    "openai_handlers": (api_router, "init_generate_state"),
 }
 OURS = SimpleNamespace(architecture="SDARForCausalLM", is_diffusion=True)
 OTHER = SimpleNamespace(architecture="Qwen3ForCausalLM", is_diffusion=False)
@@ -67,7 +67,7 @@ def test_the_patches_are_frozen() -> None:
         "no_draft_round_trip",
         "prometheus_metrics",
         "response_metrics",
-        "response_warnings",
+        "openai_handlers",
     ]
 
 
@@ -226,7 +226,7 @@ def handlers(model_config: Any) -> SimpleNamespace:
     return state
 
 
-def test_handlers_of_our_models_alone_warn(
+def test_handlers_of_our_models_alone_are_wrapped(
     fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []

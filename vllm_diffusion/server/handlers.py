@@ -1,7 +1,9 @@
-"""A response's top-level ``warning``, where its request chose an approximate cache.
+"""What vLLM's handlers of chats and completions lack for our models.
 
-The field is nullable in Mercury's API; here it is there only when there is a
-warning, so that all other responses stay as vLLM makes them.
+A decode field outside of ``vllm_xargs`` is refused, where vLLM would ignore it.
+A response whose request chose an approximate cache gets a top-level
+``warning``. Mercury's API has the field, nullable; here it is there only when
+there is a warning, so that all other responses stay as vLLM makes them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 from vllm_diffusion.params import PREFIX, InvalidFieldError
 from vllm_diffusion.plan import DecodePlan
+from vllm_diffusion.server.validation import check_places
 
 Handler = Callable[..., Awaitable[Any]]
 FIELD = "warning"
@@ -81,11 +84,12 @@ def _amended(event: str, warning: str) -> str:
     return f"{_DATA}{json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def warns(handler: Handler, plan: DecodePlan) -> Handler:
-    """``handler`` of vLLM's server, whose answers carry warnings."""
+def wrap(handler: Handler, plan: DecodePlan) -> Handler:
+    """A handler of vLLM's server that also does the above."""
 
     @functools.wraps(handler)
     async def answer(request: Any, *args: Any, **kwargs: Any) -> Any:
+        check_places(request.model_extra)
         response = await handler(request, *args, **kwargs)
         warning = expected(plan, request.vllm_xargs)
         if warning is None:

@@ -1,4 +1,4 @@
-"""The top-level warning of a response: when there is one, and where in a stream."""
+"""Misplaced fields, and the warning of a response: when there is one, where in a stream."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("vllm", reason="the handlers are vLLM's")
+
+from vllm.exceptions import VLLMValidationError
+
 from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.plan import DecodePlan, make_plan
-from vllm_diffusion.server.warning import expected, warns
+from vllm_diffusion.server.handlers import expected, wrap
 
 GENERIC = (
     "diffusion_kv_cache='prefix': forwards may have reused approximate K and V, so the text may "
@@ -69,6 +73,11 @@ class Response:
         return {"metrics": self.metrics}
 
 
+def request(xargs: Any = None, **extra: Any) -> Any:
+    """A request model of vLLM's, likewise."""
+    return SimpleNamespace(vllm_xargs=xargs, model_extra=extra)
+
+
 def metrics_of(diffusion: dict[str, Any] | None) -> dict[str, Any] | None:
     return diffusion and {"speculative_decoding": {"diffusion": diffusion}}
 
@@ -76,11 +85,11 @@ def metrics_of(diffusion: dict[str, Any] | None) -> dict[str, Any] | None:
 def answer(response: Any, fields: Any = PREFIX) -> Any:
     """What becomes of a handler's response."""
 
-    async def handler(request: Any) -> Any:
+    async def handler(asked: Any) -> Any:
         return response
 
     async def run() -> Any:
-        made = await warns(handler, plan())(SimpleNamespace(vllm_xargs=fields))
+        made = await wrap(handler, plan())(request(fields))
         return [event async for event in made] if isinstance(made, AsyncGenerator) else made
 
     return asyncio.run(run())
@@ -163,14 +172,34 @@ def test_only_what_may_be_last_waits() -> None:
         finally:
             sent.append("closed")
 
-    async def handler(request: Any) -> Any:
+    async def handler(asked: Any) -> Any:
         return made()
 
     async def run() -> None:
-        events = await warns(handler, plan())(SimpleNamespace(vllm_xargs=PREFIX))
+        events = await wrap(handler, plan())(request(PREFIX))
         assert await anext(events) == event()
         assert sent == [event()]
         await events.aclose()
 
     asyncio.run(run())
     assert sent == [event(), "closed"]
+
+
+def test_a_field_outside_of_its_place_is_refused() -> None:
+    served: list[Any] = []
+
+    async def handler(asked: Any) -> Any:
+        served.append(asked)
+
+    async def ask(**extra: Any) -> None:
+        await wrap(handler, plan())(request(None, **extra))
+
+    asyncio.run(ask(other=1))
+    assert len(served) == 1
+    with pytest.raises(VLLMValidationError) as caught:
+        asyncio.run(ask(other=1, diffusion_threshold=0.5))
+    assert str(caught.value).startswith(
+        'diffusion_threshold belongs into vllm_xargs: {"vllm_xargs": {"diffusion_threshold": 0.5}}'
+    )
+    assert caught.value.parameter == "diffusion_threshold"
+    assert len(served) == 1

@@ -1,4 +1,7 @@
-"""The top-level ``warning`` of responses, behind a server whose default is approximate."""
+"""The top-level ``warning`` of responses, and fields that stand where nobody reads them.
+
+The server's default is an approximate cache.
+"""
 
 from __future__ import annotations
 
@@ -97,3 +100,18 @@ def test_several_streamed_answers_have_one_warning(client: Client, kind: str) ->
     *before, last = chunks(client, kind, **TWO)
     assert last["warning"].startswith(GENERIC)
     assert not any("warning" in chunk for chunk in before)
+
+
+@each_kind
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_field_outside_of_its_place_is_refused(client: Client, kind: str, stream: bool) -> None:
+    """vLLM would ignore it."""
+    misplaced = {"max_tokens": 4, "temperature": 0, "diffusion_kv_cache": "exact"}
+    path, body = {
+        "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}),
+        "completion": ("/v1/completions", {"prompt": "Hello"}),
+    }[kind]
+    status, answer = client.post(path, misplaced | body | {"stream": stream})
+    assert status == 400
+    assert answer["error"]["param"] == "diffusion_kv_cache"
+    assert "belongs into vllm_xargs: " in answer["error"]["message"]
