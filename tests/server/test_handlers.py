@@ -18,7 +18,7 @@ from tests.server.process import ServerProcess
 SERVER_ARGS = (
     *("--dtype", "float32"),
     "--enforce-eager",
-    *("--max-model-len", "256"),
+    *("--max-model-len", "1024"),
     *("--max-num-seqs", "4"),
     *("--kv-cache-memory-bytes", str(16 << 20)),
     *("--additional-config", '{"diffusion": {"kv_cache": "prefix", "block_length": 8}}'),
@@ -115,3 +115,11 @@ def test_a_field_outside_of_its_place_is_refused(client: Client, kind: str, stre
     assert status == 400
     assert answer["error"]["param"] == "diffusion_kv_cache"
     assert "belongs into vllm_xargs: " in answer["error"]["message"]
+
+
+def test_a_chat_that_says_no_length(client: Client) -> None:
+    """It is not the whole context."""
+    fast = {"diffusion_block_length": 8, "diffusion_max_steps": 1, "ignore_eos": True}
+    response = client.chat("Hello there!", **fast)
+    assert response.usage.completion_tokens == 512
+    assert client.chat("Hello there!", max_tokens=600, **fast).usage.completion_tokens == 600

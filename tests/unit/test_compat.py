@@ -28,6 +28,7 @@ from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion import compat, plugin
+from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.models import registry
 from vllm_diffusion.server.prometheus import DiffusionProm
 
@@ -211,6 +212,9 @@ def test_acceptance_metrics_of_other_models_stay(fresh: Callable[[], None]) -> N
 class Handler:
     """What vLLM keeps for chat requests, as far as the patch looks."""
 
+    def __init__(self) -> None:
+        self.default_sampling_params: dict[str, Any] = {}
+
     async def create_chat_completion(self, request: Any) -> Any:
         return request
 
@@ -237,9 +241,12 @@ def test_handlers_of_our_models_alone_are_wrapped(
     monkeypatch.setattr(api_router, "init_generate_state", init_generate_state)
     fresh()
     for model in (OTHER, OTHER_DIFFUSION):
-        assert not vars(handlers(model).openai_serving_chat)
-    ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=None)
-    assert list(vars(handlers(ours).openai_serving_chat)) == ["create_chat_completion"]
+        assert vars(handlers(model).openai_serving_chat) == {"default_sampling_params": {}}
+    plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
+    ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan)
+    wrapped = handlers(ours).openai_serving_chat
+    assert "create_chat_completion" in vars(wrapped)
+    assert wrapped.default_sampling_params == {"max_tokens": 512}
     assert made == [("args",)] * 3
     monkeypatch.delattr(Handler, "create_chat_completion")
     with pytest.raises(RuntimeError, match=r"Handler\.create_chat_completion is not in vLLM"):

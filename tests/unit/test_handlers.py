@@ -16,7 +16,7 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.plan import DecodePlan, make_plan
-from vllm_diffusion.server.handlers import expected, wrap
+from vllm_diffusion.server.handlers import expected, limit_output, wrap
 
 GENERIC = (
     "diffusion_kv_cache='prefix': forwards may have reused approximate K and V, so the text may "
@@ -203,3 +203,18 @@ def test_a_field_outside_of_its_place_is_refused() -> None:
     )
     assert caught.value.parameter == "diffusion_threshold"
     assert len(served) == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shipped", "served"),
+    [
+        ("DreamModel", {"top_p": 0.9}, {"top_p": 0.9, "max_tokens": 512}),
+        ("DreamModel", {"max_tokens": 99}, {"max_tokens": 99}),
+        ("DreamForCausalLM", {}, {}),
+    ],
+)
+def test_full_attention_has_a_length_of_output(
+    architecture: str, shipped: dict[str, Any], served: dict[str, Any]
+) -> None:
+    limit_output(shipped, plan(architecture))
+    assert shipped == served

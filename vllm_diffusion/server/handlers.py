@@ -3,7 +3,8 @@
 A decode field outside of ``vllm_xargs`` is refused, where vLLM would ignore it.
 A response whose request chose an approximate cache gets a top-level
 ``warning``. Mercury's API has the field, nullable; here it is there only when
-there is a warning, so that all other responses stay as vLLM makes them.
+there is a warning, so that all other responses stay as vLLM makes them. A
+full-attention model's output gets a length where nobody says one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ HANDLERS = (
     ("openai_serving_completion", "create_completion"),
 )
 """Where vLLM's server keeps what answers requests, and the method that does."""
+DEFAULT_MAX_TOKENS = 512
+"""Of full attention, whose every step computes all of the output; Dream's authors' own.
+
+vLLM's is the rest of the context, which may be 100,000 tokens, a step for each.
+"""
 _DATA = "data: "
 _DONE = "data: [DONE]"
 
@@ -82,6 +88,12 @@ def _amended(event: str, warning: str) -> str:
         return event
     chunk[FIELD] = said
     return f"{_DATA}{json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def limit_output(defaults: dict[str, Any], plan: DecodePlan) -> None:
+    """Complete a server's default sampling fields; a checkpoint's ``max_new_tokens`` wins."""
+    if plan.record.mask_group == "full":
+        defaults.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
 
 
 def wrap(handler: Handler, plan: DecodePlan) -> Handler:
