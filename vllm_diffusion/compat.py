@@ -224,6 +224,41 @@ def response_metrics() -> None:
     RequestSpecDecodeMetrics.to_dict = to_dict  # type: ignore[method-assign]
 
 
+@_once
+def openai_handlers() -> None:
+    """Misplaced decode fields are refused, approximate text is warned of, outputs have an end.
+
+    Without it ``diffusion_*`` fields outside of ``vllm_xargs`` are ignored, the
+    warning of an approximate cache is only among a response's metrics, which
+    streams without usage and requests for several answers lack, and a chat
+    without ``max_tokens`` fills a full-attention model's context. Acts in the API
+    server, once its handlers are made, on those of our models alone. An endpoint
+    plugin could do the same, but vLLM loads these only when told to. Remove when
+    vLLM lets a model check and complete requests and responses.
+    """
+    from vllm.entrypoints.generate import api_router
+
+    original = _take(api_router, "init_generate_state")
+
+    async def init_generate_state(engine_client: Any, state: Any, *args: Any, **kw: Any) -> None:
+        await original(engine_client, state, *args, **kw)
+        model_config = engine_client.vllm_config.model_config
+        if not _serves(model_config):
+            return
+        from vllm_diffusion.models.serving import plan_of
+        from vllm_diffusion.server.handlers import HANDLERS, limit_output, wrap
+
+        plan = plan_of(model_config)
+        for name, method in HANDLERS:
+            handler = getattr(state, name)
+            if handler is not None:
+                _take(type(handler), method)
+                setattr(handler, method, wrap(getattr(handler, method), plan))
+                limit_output(handler.default_sampling_params, plan)
+
+    api_router.init_generate_state = init_generate_state
+
+
 PATCHES: tuple[Callable[[], None], ...] = (
     runner_without_triton,
     request_validation,
@@ -232,6 +267,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     no_draft_round_trip,
     prometheus_metrics,
     response_metrics,
+    openai_handlers,
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from vllm_diffusion.denoise.policies import POLICIES
@@ -194,7 +195,11 @@ def read_fields(given: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
         name = key[len(prefix) :]
         if name not in PARSERS:
             known = ", ".join(prefix + known for known in PARSERS)
-            raise InvalidFieldError(key, value, f"this field is not known; known are {known}")
+            close = get_close_matches(name, PARSERS, n=1, cutoff=0.75)
+            meant = f"; did you mean {prefix}{close[0]}?" if close else ""
+            raise InvalidFieldError(
+                key, value, f"this field is not known; known are {known}{meant}"
+            )
         parsed[name] = PARSERS[name](key, value)
     return parsed
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.checkpoints import sdar
 from tests.server.process import ServerProcess
 from vllm_diffusion import plugin
 from vllm_diffusion.models import serving
+from vllm_diffusion.params import DecodeParams
 
 MakeConfig = Callable[..., VllmConfig]
 
@@ -67,6 +69,19 @@ def test_a_sound_configuration(make: MakeConfig, logged: list[str]) -> None:
     plan = serving.plan_of(config.model_config)
     assert (plan.mask_id, plan.canvas_length) == (sdar.CONFIG["mask_token_id"], 4)
     assert "blocks of 4, policy confidence, threshold 0.9, at most 4 steps a block" in logged[-1]
+
+
+def test_the_log_says_what_is_unusual() -> None:
+    plain = DecodeParams(
+        policy="confidence", threshold=0.9, max_steps=8, block_length=8, sub_block_length=8
+    )
+    start = "blocks of 8, policy confidence, threshold 0.9, at most 8 steps a block"
+    assert serving._summary(plain) == start
+    changes: dict[str, Any] = {"sub_block_length": 4, "edit_threshold": 0.5, "kv_cache": "dual"}
+    unusual = serving._summary(replace(plain, **changes, guidance_scale=2))
+    assert unusual == (
+        f"{start}, sub-blocks of 4, edits above 0.5, guidance 2, approximate kv_cache dual"
+    )
 
 
 def test_options_of_the_server_reach_the_plan(make: MakeConfig) -> None:

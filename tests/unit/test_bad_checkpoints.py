@@ -210,7 +210,7 @@ def test_an_unknown_diffusion_architecture(tmp_path: Path, fields: dict[str, Any
     assert "architectures=['WeDLMForCausalLM'] in config.json is not supported" in said
     assert "mask_token_id), of which vllm_diffusion serves these architectures:" in said
     assert "  SDARForCausalLM: SDAR and TraDo (dense)\n" in said
-    assert "--hf-overrides" in said
+    assert said.rstrip().count("""--hf-overrides '{"architectures": ["..."]}'""") == 1
 
 
 def test_other_unknown_models_get_vllms_own_error(tmp_path: Path) -> None:

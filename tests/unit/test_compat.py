@@ -5,6 +5,7 @@ Each is tried on vLLM itself; nothing is loaded or served.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ pytest.importorskip("vllm", reason="the patches need vLLM")
 
 import prometheus_client
 from vllm.config import VllmConfig
+from vllm.entrypoints.generate import api_router
 from vllm.exceptions import VLLMValidationError
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
@@ -26,6 +28,7 @@ from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion import compat, plugin
+from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.models import registry
 from vllm_diffusion.server.prometheus import DiffusionProm
 
@@ -36,6 +39,7 @@ TARGETS = {
     "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
+    "openai_handlers": (api_router, "init_generate_state"),
 }
 OURS = SimpleNamespace(architecture="SDARForCausalLM", is_diffusion=True)
 OTHER = SimpleNamespace(architecture="Qwen3ForCausalLM", is_diffusion=False)
@@ -64,6 +68,7 @@ def test_the_patches_are_frozen() -> None:
         "no_draft_round_trip",
         "prometheus_metrics",
         "response_metrics",
+        "openai_handlers",
     ]
 
 
@@ -202,6 +207,50 @@ def test_acceptance_metrics_of_other_models_stay(fresh: Callable[[], None]) -> N
         num_spec_tokens=4, num_draft_tokens=8, per_step_accepted=[0, 4], per_step_drafted=[4, 4]
     )
     assert ours.to_dict()["diffusion"]["num_denoising_steps"] == 2
+
+
+class Handler:
+    """What vLLM keeps for chat requests, as far as the patch looks."""
+
+    def __init__(self) -> None:
+        self.default_sampling_params: dict[str, Any] = {}
+
+    async def create_chat_completion(self, request: Any) -> Any:
+        return request
+
+    async def create_completion(self, request: Any) -> Any:
+        return request
+
+
+def handlers(model_config: Any) -> SimpleNamespace:
+    """The server's state, once vLLM and the patch have made it."""
+    state = SimpleNamespace(openai_serving_chat=Handler(), openai_serving_completion=None)
+    engine = SimpleNamespace(vllm_config=SimpleNamespace(model_config=model_config))
+    asyncio.run(api_router.init_generate_state(engine, state, "args"))
+    return state
+
+
+def test_handlers_of_our_models_alone_are_wrapped(
+    fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    async def init_generate_state(engine_client: Any, state: Any, *args: Any) -> None:
+        made.append(args)
+
+    monkeypatch.setattr(api_router, "init_generate_state", init_generate_state)
+    fresh()
+    for model in (OTHER, OTHER_DIFFUSION):
+        assert vars(handlers(model).openai_serving_chat) == {"default_sampling_params": {}}
+    plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
+    ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan)
+    wrapped = handlers(ours).openai_serving_chat
+    assert "create_chat_completion" in vars(wrapped)
+    assert wrapped.default_sampling_params == {"max_tokens": 512}
+    assert made == [("args",)] * 3
+    monkeypatch.delattr(Handler, "create_chat_completion")
+    with pytest.raises(RuntimeError, match=r"Handler\.create_chat_completion is not in vLLM"):
+        handlers(ours)
 
 
 @pytest.mark.parametrize("num_spec_tokens", [1, 4])

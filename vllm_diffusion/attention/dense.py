@@ -1,4 +1,4 @@
-"""The attention masks as matrices. For tests and for reading; nothing at run time."""
+"""The attention masks as matrices. For checks and for reading; nothing in a step."""
 
 import torch
 from torch import Tensor

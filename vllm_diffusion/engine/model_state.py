@@ -18,11 +18,13 @@ from vllm.v1.attention.backend import AttentionCGSupport
 from vllm.v1.core.sched.output import NewRequestData
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
+from vllm.v1.worker.gpu.block_table import BlockTables
 from vllm.v1.worker.gpu.input_batch import InputBatch
 from vllm.v1.worker.gpu.model_states.interface import ModelState
 from vllm.v1.worker.gpu.states import RequestState
 from vllm.v1.worker.utils import AttentionGroup
 
+from vllm_diffusion.attention.selfcheck import check_backends
 from vllm_diffusion.attention.virtual import VirtualSequences, split, whole
 from vllm_diffusion.engine.grammars import Grammars
 from vllm_diffusion.engine.guidance import shifted_table, split_guided, unconditional_offset
@@ -57,6 +59,7 @@ class BlockDiffusionState(ModelState):
         )
         self.grammars = Grammars(vllm_config, self.plan, self.max_model_len)
         self.slot_of: dict[str, int] = {}
+        self.is_attention_checked = False
 
     def get_additional_cg_support(self) -> tuple[AttentionCGSupport, str | None]:
         """No FULL CUDA graphs: a query is one block or two, so its metadata changes shape
@@ -74,6 +77,17 @@ class BlockDiffusionState(ModelState):
             grammars=self.grammars,
         )
         return self.sampler, None
+
+    def initialize_kv_cache(
+        self, kv_cache_config: KVCacheConfig, block_tables: BlockTables
+    ) -> None:
+        """Called once the layers have their caches, before anything is computed with them.
+
+        More than once where vLLM measures CUDA graphs first; the first time tells all.
+        """
+        if not self.is_attention_checked:
+            check_backends(self.vllm_config, kv_cache_config, self.record.mask_group)
+            self.is_attention_checked = True
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
         self.params.add(req_index, new_req_data)

@@ -40,12 +40,20 @@ class Backends:
         return cached_tokenizer_from_config(model_config=self.vllm_config.model_config)
 
     @cached_property
+    def spelled(self) -> list[bytes]:
+        """The bytes of each token."""
+        import xgrammar
+
+        size = self.vllm_config.model_config.get_vocab_size()
+        info = xgrammar.TokenizerInfo.from_huggingface(self.tokenizer, vocab_size=size)
+        return list(info.decoded_vocab)
+
+    @cached_property
     def closers(self) -> tuple[int, ...]:
-        """Tokens of one character that may bring a text to its end."""
-        known = self.tokenizer.get_vocab()
-        spelled = (known.get(text, self.encode(text)) for text in CLOSERS)
-        ids = (id if isinstance(id, int) else id[0] if len(id) == 1 else None for id in spelled)
-        return tuple(dict.fromkeys(id for id in ids if id is not None))
+        """Tokens of one byte, those first that may bring a text to its end."""
+        order = CLOSERS + bytes(byte for byte in range(256) if byte not in CLOSERS)
+        token_of = {text: token for token, text in enumerate(self.spelled) if len(text) == 1}
+        return tuple(token_of[bytes([byte])] for byte in order if bytes([byte]) in token_of)
 
     def encode(self, text: str) -> list[int]:
         """Text to tokens."""
@@ -78,15 +86,12 @@ class Backends:
 
     def _spelling(self, kind: Any) -> Spelling:
         """The vocabulary as texts of this kind may use it."""
-        import xgrammar
         from vllm.v1.structured_output.backend_types import StructuredOutputOptions as Kind
 
         is_json = kind in (Kind.JSON, Kind.JSON_OBJECT)
         if is_json not in self._spellings:
-            size = self.vllm_config.model_config.get_vocab_size()
-            info = xgrammar.TokenizerInfo.from_huggingface(self.tokenizer, vocab_size=size)
             self._spellings[is_json] = Spelling(
-                info.decoded_vocab, self.num_words, never=[self.mask_id], allows_control=not is_json
+                self.spelled, self.num_words, never=[self.mask_id], allows_control=not is_json
             )
         return self._spellings[is_json]
 

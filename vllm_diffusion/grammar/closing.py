@@ -14,12 +14,10 @@ import numpy as np
 
 from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
 
-MAX_NODES = 2000
-NUM_OTHERS = 16
-"""Tokens that are tried beside the closers."""
-CLOSERS = '"}])>' + "',:0123456789ntf{[ abcdefghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._/\n"
-"""Characters in the order in which they are tried. A quote comes first: within a string brackets
-are text like any other, and a string that it begins is empty."""
+MAX_NODES = 300
+CLOSERS = b"\"}])></',:0123456789ntf{[ "
+"""Bytes in the order in which they are tried, all others behind them. A quote comes first: within
+a string brackets are text like any other, and a string that it begins is empty."""
 
 
 class Closing:
@@ -99,8 +97,7 @@ class Closing:
             for node, path in layer:
                 num_nodes += 1
                 self._state(node)
-                options = self._options(self.closer_C) + first_allowed(self.bits_W, NUM_OTHERS)
-                for token in dict.fromkeys(options):
+                for token in self._options(self.closer_C) or first_allowed(self.bits_W, 1):
                     child = node.fork()
                     if not child.accept(token):
                         continue

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 from vllm.transformers_utils.config import HFConfigParser
 
 from vllm_diffusion.families import FAMILIES
+from vllm_diffusion.models.registry import MODEL_TYPES, config_shim
 
 NAME_HINTS = ("diffu", "dllm", "llada", "sdar", "dream")
 FIELD_HINTS = ("mask_token_id", "canvas_length", "bd_size")
@@ -45,18 +46,26 @@ def refuse_unknown(config: Mapping[str, Any]) -> None:
             f"diffusion language model ({', '.join(dict.fromkeys(hints))}), of which "
             f"vllm_diffusion serves these architectures:\n{known}\n"
             "If the network is one of these under another name, say so with --hf-overrides "
-            '\'{"architectures": ["..."], "model_type": "..."}\''
+            '\'{"architectures": ["..."]}\''
         )
 
 
 class DiffusionAwareParser(HFConfigParser):
-    """vLLM's parser of ``config.json``; only its failures differ, and unknown diffusion models."""
+    """vLLM's parser of ``config.json``, but for diffusion models.
+
+    Its failures say more, unknown diffusion models are refused, and the architecture that
+    ``--hf-overrides`` names is read by its own shim, as if the file named it.
+    """
 
     def parse(
         self, model: str | Path, trust_remote_code: bool, *args: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], Any]:
         overrides = kwargs.get("hf_overrides") or {}
         said = dict(overrides) if isinstance(overrides, Mapping) else {}
+        architecture = (said.get("architectures") or [""])[0]
+        if architecture in FAMILIES:
+            said.setdefault("model_type", MODEL_TYPES[architecture])
+            kwargs["hf_overrides"] = said
         try:
             fields, config = super().parse(model, trust_remote_code, *args, **kwargs)
         except (ValueError, RuntimeError):
@@ -65,4 +74,8 @@ class DiffusionAwareParser(HFConfigParser):
             refuse_unknown(fields | said)
             raise
         refuse_unknown(fields | said)
+        if architecture in FAMILIES and (shim := config_shim(said["model_type"])) is not None:
+            # vLLM lays the overrides over the made config, too late for the choice of its class.
+            named = {name: said[name] for name in ("architectures", "model_type")}
+            config = shim.from_dict(fields | named, name_or_path=str(model))
         return fields, config

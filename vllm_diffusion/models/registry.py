@@ -36,6 +36,7 @@ CONFIG_SHIMS: dict[str, str] = {
     "Dream": f"{_MODELS}.configs.qwen:DreamConfig",
     "Fast_dLLM_Qwen": f"{_MODELS}.configs.qwen:FastDLLMConfig",
     "nemotron_labs_diffusion": f"{_MODELS}.configs.llama:NemotronLabsConfig",
+    "stable_diffcoder": f"{_MODELS}.configs.llama:StableDiffcoderConfig",
     "llada": f"{_MODELS}.configs.llama:LLaDAConfig",
     "illada": f"{_MODELS}.configs.llama:ILLaDAConfig",
     "rnd1": f"{_MODELS}.configs.qwen:RND1Config",
@@ -43,10 +44,34 @@ CONFIG_SHIMS: dict[str, str] = {
 }
 """By ``model_type``. Types that transformers knows are not here: their classes stay as they are."""
 
+MODEL_TYPES: dict[str, str] = {
+    "SDARForCausalLM": "sdar",
+    "SDARMoeForCausalLM": "sdar_moe",
+    "LLaDA2MoeModelLM": "llada2_moe",
+    "DreamForCausalLM": "Dream",
+    # Released as "llama"; an override needs a name that is not transformers' own.
+    "StableDiffcoderForCausalLM": "stable_diffcoder",
+    "Fast_dLLM_QwenForCausalLM": "Fast_dLLM_Qwen",
+    "NemotronLabsDiffusionModel": "nemotron_labs_diffusion",
+    "LLaDAModelLM": "llada",
+    "ILLaDAForCausalLM": "illada",
+    "LLaDAMoEModelLM": "llada",
+    "DreamModel": "Dream",
+    "RND1LM": "rnd1",
+    "CoDALanguageModel": "CoDA",
+}
+"""By architecture: which shim reads a config that only ``--hf-overrides`` calls by that name."""
+
 
 def _load(path: str) -> Any:
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
+
+
+def config_shim(model_type: str | None) -> Any:
+    """The class of a ``model_type`` of ours, or None."""
+    path = CONFIG_SHIMS.get(model_type or "")
+    return None if path is None else _load(path)
 
 
 def register() -> None:

@@ -15,7 +15,7 @@ from vllm.logger import init_logger
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
 
 from vllm_diffusion.families import FAMILIES
-from vllm_diffusion.params import InvalidFieldError
+from vllm_diffusion.params import DecodeParams, InvalidFieldError
 from vllm_diffusion.plan import DecodePlan, make_plan
 
 if TYPE_CHECKING:
@@ -153,6 +153,25 @@ def _refuse_unsupported(vllm_config: VllmConfig) -> None:
         )
 
 
+def _summary(defaults: DecodeParams) -> str:
+    """How requests that say nothing are decoded, for the log."""
+    parts = [
+        f"blocks of {defaults.block_length}",
+        f"policy {defaults.policy}",
+        f"threshold {defaults.threshold:g}",
+        f"at most {defaults.max_steps} steps a block",
+    ]
+    if defaults.sub_block_length < defaults.block_length:
+        parts.append(f"sub-blocks of {defaults.sub_block_length}")
+    if defaults.edits:
+        parts.append(f"edits above {defaults.edit_threshold:g}")
+    if defaults.guidance_scale:
+        parts.append(f"guidance {defaults.guidance_scale:g}")
+    if defaults.kv_cache != "exact":
+        parts.append(f"approximate kv_cache {defaults.kv_cache}")
+    return ", ".join(parts)
+
+
 class BlockDiffusionServing(VerifyAndUpdateConfig):
     """vLLM's per-architecture config hook for our diffusion models."""
 
@@ -185,11 +204,4 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
         # A fused query is one block or two, which depends on whether the step
         # in flight converges: the next step can only be planned after it.
         scheduler.async_scheduling = False
-        logger.info(
-            "%s: blocks of %d, policy %s, threshold %g, at most %d steps a block.",
-            plan.record.title,
-            plan.canvas_length,
-            plan.defaults.policy,
-            plan.defaults.threshold,
-            plan.defaults.max_steps,
-        )
+        logger.info("%s: %s.", plan.record.title, _summary(plan.defaults))

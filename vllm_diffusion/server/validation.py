@@ -6,6 +6,8 @@ Runs in the front end before any work is spent, for HTTP (a 400) and for
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
@@ -64,6 +66,23 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
         plan_of(model_config).request_params(params.extra_args)
     except InvalidFieldError as error:
         raise VLLMValidationError(str(error), parameter=error.field, value=error.value) from error
+
+
+def check_places(body: Mapping[str, Any] | None) -> None:
+    """Refuse decode fields that stand where nobody would read them.
+
+    Args:
+        body: fields of an HTTP request that OpenAI's API does not have.
+
+    Raises:
+        VLLMValidationError: with the first one, and where it belongs.
+    """
+    for field, value in (body or {}).items():
+        if field.startswith(PREFIX):
+            example = json.dumps({"vllm_xargs": {field: value}})
+            raise VLLMValidationError(
+                f"{field} belongs into vllm_xargs: {example}", parameter=field, value=value
+            )
 
 
 def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:

@@ -1,4 +1,4 @@
-"""Shims on Llama's and Ministral's configs: LLaDA-8B, iLLaDA, Nemotron-Labs-Diffusion."""
+"""Shims on Llama's and Ministral's configs: (i)LLaDA, Stable-DiffCoder, Nemotron-Labs-Diffusion."""
 
 from __future__ import annotations
 
@@ -61,6 +61,12 @@ class ILLaDAConfig(DiffusionShim, LlamaConfig):
     # A value would mean LayerNorm instead of RMSNorm.
     REQUIRED: ClassVar = {"layer_norm_eps": (None,)}
     tie_word_embeddings: bool = True
+
+
+class StableDiffcoderConfig(DiffusionShim, LlamaConfig):
+    """Stable-DiffCoder under a foreign name; the released one is transformers' "llama"."""
+
+    model_type = "stable_diffcoder"
 
 
 class NemotronLabsConfig(DiffusionShim, Ministral3Config):

@@ -1,0 +1,117 @@
+"""What vLLM's handlers of chats and completions lack for our models.
+
+A decode field outside of ``vllm_xargs`` is refused, where vLLM would ignore it.
+A response whose request chose an approximate cache gets a top-level
+``warning``. Mercury's API has the field, nullable; here it is there only when
+there is a warning, so that all other responses stay as vLLM makes them. A
+full-attention model's output gets a length where nobody says one.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from vllm_diffusion.params import PREFIX, InvalidFieldError
+from vllm_diffusion.plan import DecodePlan
+from vllm_diffusion.server.validation import check_places
+
+Handler = Callable[..., Awaitable[Any]]
+FIELD = "warning"
+HANDLERS = (
+    ("openai_serving_chat", "create_chat_completion"),
+    ("openai_serving_completion", "create_completion"),
+)
+"""Where vLLM's server keeps what answers requests, and the method that does."""
+DEFAULT_MAX_TOKENS = 512
+"""Of full attention, whose every step computes all of the output; Dream's authors' own.
+
+vLLM's is the rest of the context, which may be 100,000 tokens, a step for each.
+"""
+_DATA = "data: "
+_DONE = "data: [DONE]"
+
+
+def expected(plan: DecodePlan, extra_args: dict[str, Any] | None) -> str | None:
+    """The warning that a request's own fields and the server's defaults call for."""
+    try:
+        kv_cache = plan.request_params(extra_args).kv_cache
+    except InvalidFieldError:
+        return None  # The request is refused with that.
+    if kv_cache == "exact":
+        return None
+    return (
+        f"{PREFIX}kv_cache={kv_cache!r}: forwards may have reused approximate K and V, so the "
+        "text may differ from the exact one"
+    )
+
+
+def _counted(response: Any, fallback: str) -> str | None:
+    """The warning of the response's own metrics, with numbers; they may say that none is due."""
+    metrics = response.get("metrics") or {}
+    account = (metrics.get("speculative_decoding") or {}).get("diffusion")
+    return account.get(FIELD) if account else fallback
+
+
+def _may_be_last(chunk: dict[str, Any]) -> bool:
+    """Usage comes without choices; else the last one says why it ends."""
+    choices = chunk.get("choices")
+    if choices is None:
+        return False  # An error: nothing of it is text.
+    return all(choice.get("finish_reason") is not None for choice in choices)
+
+
+async def _warned(events: AsyncGenerator[str, None], warning: str) -> AsyncGenerator[str, None]:
+    """The same stream with ``warning`` in its last chunk; only that one is held back."""
+    held: str | None = None
+    async with aclosing(events):
+        async for event in events:
+            if held is not None:
+                yield _amended(held, warning) if event.startswith(_DONE) else held
+                held = None
+            is_chunk = event.startswith(_DATA) and not event.startswith(_DONE)
+            if is_chunk and _may_be_last(json.loads(event[len(_DATA) :])):
+                held = event
+            else:
+                yield event
+    if held is not None:
+        yield held
+
+
+def _amended(event: str, warning: str) -> str:
+    chunk = json.loads(event[len(_DATA) :])
+    said = _counted(chunk, warning)
+    if said is None:
+        return event
+    chunk[FIELD] = said
+    return f"{_DATA}{json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def limit_output(defaults: dict[str, Any], plan: DecodePlan) -> None:
+    """Complete a server's default sampling fields; a checkpoint's ``max_new_tokens`` wins."""
+    if plan.record.mask_group == "full":
+        defaults.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
+
+
+def wrap(handler: Handler, plan: DecodePlan) -> Handler:
+    """A handler of vLLM's server that also does the above."""
+
+    @functools.wraps(handler)
+    async def answer(request: Any, *args: Any, **kwargs: Any) -> Any:
+        check_places(request.model_extra)
+        response = await handler(request, *args, **kwargs)
+        warning = expected(plan, request.vllm_xargs)
+        if warning is None:
+            return response
+        if isinstance(response, AsyncGenerator):
+            return _warned(response, warning)
+        if hasattr(response, "choices"):
+            said = _counted(response.model_dump(include={"metrics"}), warning)
+            if said is not None:
+                setattr(response, FIELD, said)
+        return response
+
+    return answer
