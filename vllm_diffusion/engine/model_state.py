@@ -65,7 +65,11 @@ class BlockDiffusionState(ModelState):
     def custom_sampler(self, sampler: Any) -> tuple[Any, Any] | None:
         """Replace the token-by-token sampler by the denoising step."""
         self.sampler = DiffusionSampler(
-            self.plan, self.params, sampler.req_states, max_model_len=self.max_model_len
+            self.plan,
+            self.params,
+            sampler.req_states,
+            max_model_len=self.max_model_len,
+            logprobs_mode=self.model_config.logprobs_mode,
         )
         return self.sampler, None
 
@@ -78,6 +82,7 @@ class BlockDiffusionState(ModelState):
         slot = self.slot_of.pop(req_id, None)
         if slot is not None:
             self.params.remove(slot)
+            self.sampler.extras.remove(slot)
 
     def apply_staged_writes(self) -> None:
         self.params.copy_to_device()
