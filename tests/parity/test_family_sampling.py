@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
+import torch
 
-from tests.parity.cases import random_tokens
+from tests.parity.cases import MIN_SLACK, random_tokens
 from tests.parity.engines import Engine
 from tests.parity.families import SPECULATION, STATIC, Family, Mode, clocked
 from tests.parity.family_bench import (
@@ -21,6 +23,8 @@ from tests.parity.family_bench import (
     FamilyBench,
     make_bench,
 )
+from tests.parity.references import causal_context
+from tests.parity.references.choose import Network
 
 bench = pytest.fixture(scope="module")(make_bench)
 
@@ -76,3 +80,55 @@ def test_seeded_draws_repeat(
 
     add(engine, "drawn", mode, PROMPT, **said | {"seed": 4321})
     assert drawn(engine) != alone
+
+
+class Biased:
+    """A network whose logits are shifted by as much everywhere."""
+
+    def __init__(self, network: Network, bias: dict[int, float]) -> None:
+        self.network, self.bias = network, bias
+
+    def logits(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits_TV: torch.Tensor = self.network.logits(*args, **kwargs).clone()
+        for token, value in self.bias.items():
+            logits_TV[:, token] += value
+        return logits_TV
+
+
+def test_drafts_are_shaped_as_their_verification(bench: FamilyBench) -> None:
+    """The text is the shaped autoregressive one, in as many forwards as the reference needs."""
+    bias = {20: 0.3, 21: 0.31, 300: 0.29}
+    network = Biased(bench.yardstick(NEMOTRON).network, bias)
+    said = {"mask_id": NEMOTRON.mask_id, "block": NEMOTRON.block, "stop_ids": (NEMOTRON.eos_id,)}
+    for seed in count():
+        prompt = random_tokens(19, seed)
+        want = causal_context.self_speculate(network, prompt, 24, **said)
+        if want.slack >= MIN_SLACK:
+            break
+    engine = bench.engine(NEMOTRON)
+    extra = {"diffusion_policy": "self_speculation"}
+    engine.add("biased", prompt, max_tokens=24, temperature=0.0, logit_bias=bias, extra_args=extra)
+    engine.drain()
+    (got,) = engine.outcomes("biased")
+    assert (got.tokens, got.steps) == (want.tokens, want.steps)
+
+
+@pytest.mark.parametrize("budget", [None, 16], ids=["whole", "chunked"])
+def test_a_causal_prompt_has_scores(budget: int | None, bench: FamilyBench) -> None:
+    options = {} if budget is None else {"max_num_batched_tokens": budget}
+    engine = bench.engine(NEMOTRON, **options)
+    prompts = {"long": random_tokens(37, 0), "short": random_tokens(5, 1), "one": (7,)}
+    for name, prompt in prompts.items():
+        engine.add(name, prompt, max_tokens=9, temperature=0.0, prompt_logprobs=2, logprobs=1)
+    engine.drain()
+    for name, prompt in prompts.items():
+        sees_before = torch.ones(len(prompt), len(prompt)).bool().tril()
+        logits_TV = bench.yardstick(NEMOTRON).network.logits(list(prompt), sees_before)
+        first, *scored = engine.finished[name].prompt_logprobs
+        assert first is None
+        assert len(scored) == len(prompt) - 1
+        rows = logits_TV[:-1].log_softmax(dim=-1)
+        for entry, token, row_V in zip(scored, prompt[1:], rows, strict=True):
+            assert set(entry) == {token, *row_V.topk(2).indices.tolist()}
+            for id, score in entry.items():
+                assert score.logprob == pytest.approx(float(row_V[id]), abs=1e-4)
