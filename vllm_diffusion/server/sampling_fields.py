@@ -72,7 +72,7 @@ def contradiction(
     if num_free is not None:
         if params.bad_words and not words:
             return "bad_words", params.bad_words, "this server has no tokenizer to read them with"
-        if params.min_tokens > num_free:
+        if 0 < params.min_tokens > num_free:
             return "min_tokens", params.min_tokens, f"the prompt leaves {num_free} tokens"
     if any(not word for word in words):
         return "bad_words", params.bad_words, "a word must have a token"

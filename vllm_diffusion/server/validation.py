@@ -73,21 +73,21 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     params = request.sampling_params
     assert params is not None
     plan = plan_of(model_config)
-    num_free = model_config.max_model_len - len(request.prompt_token_ids or ())
-    if refused := contradiction(params, plan.mask_id, num_free=num_free):
-        raise _invalid(*refused)
     decode = plan.request_params(params.extra_args)
-    if not decode.guidance_scale or request.prompt_token_ids is None:
-        return
-    # Not above: autoregressive models load nothing of the engine.
-    from vllm_diffusion.engine.spans import longest_guided
+    longest = model_config.max_model_len
+    prompt_len = len(request.prompt_token_ids or ())
+    if decode.guidance_scale:
+        # Not above: autoregressive models load nothing of the engine.
+        from vllm_diffusion.engine.spans import longest_guided
 
-    longest = longest_guided(model_config.max_model_len, vllm_config.cache_config.block_size)
-    if len(request.prompt_token_ids) >= longest:
-        raise _refuse(
-            f"{PREFIX}guidance_scale",
-            decode.guidance_scale,
-            f"with guidance the sequence is computed twice, so prompt and output have at most "
-            f"{longest} tokens and this prompt has {len(request.prompt_token_ids)}; shorten it, "
-            "or serve with a larger --max-model-len",
-        )
+        longest = longest_guided(longest, vllm_config.cache_config.block_size)
+        if prompt_len >= longest:
+            raise _refuse(
+                f"{PREFIX}guidance_scale",
+                decode.guidance_scale,
+                f"with guidance the sequence is computed twice, so prompt and output have at most "
+                f"{longest} tokens and this prompt has {prompt_len}; shorten it, "
+                "or serve with a larger --max-model-len",
+            )
+    if refused := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
+        raise _invalid(*refused)
