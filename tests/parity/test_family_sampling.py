@@ -10,7 +10,7 @@ import torch
 
 from tests.parity.cases import MIN_SLACK, random_tokens
 from tests.parity.engines import Engine
-from tests.parity.families import SPECULATION, STATIC, Family, Mode, clocked
+from tests.parity.families import GUIDED, SPECULATION, STATIC, Family, Mode, clocked
 from tests.parity.family_bench import (
     CANVASES,
     DREAM,
@@ -25,6 +25,7 @@ from tests.parity.family_bench import (
 )
 from tests.parity.references import causal_context
 from tests.parity.references.choose import Network
+from tests.parity.references.shaped import completes
 
 bench = pytest.fixture(scope="module")(make_bench)
 
@@ -132,3 +133,40 @@ def test_a_causal_prompt_has_scores(budget: int | None, bench: FamilyBench) -> N
             assert set(entry) == {token, *row_V.topk(2).indices.tolist()}
             for id, score in entry.items():
                 assert score.logprob == pytest.approx(float(row_V[id]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "mode"),
+    [
+        pytest.param(FAST, SEEDED[0], id="seeds"),
+        pytest.param(LLADA2, EDITS[1], id="edits"),
+        pytest.param(NEMOTRON, CANVASES[1], id="canvas"),
+        pytest.param(LLADA, GUIDED, id="guided"),
+        pytest.param(DREAM, clocked("maskgit_plus", 5), id="shifted"),
+    ],
+)
+def test_wishes_hold_in_every_mask_group(family: Family, mode: Mode, bench: FamilyBench) -> None:
+    """Words stay out, lengths hold, and each token has a score: its own where it is the best."""
+    engine = bench.engine(family)
+    plain = {"temperature": 0.0, "logprobs": 1}
+    add(engine, "plain", mode, PROMPT, **plain)
+    engine.drain()
+    tokens = engine.outcomes("plain")[0].tokens
+    words = [tokens[3:5], tokens[10:12], tokens[7:10], tokens[20:21]]
+    wishes = {"bad_words_ids": words, "repetition_penalty": 1.3, "frequency_penalty": 0.2}
+    add(engine, "asks", mode, PROMPT, **plain | wishes)
+    add(engine, "plain-again", mode, PROMPT, **plain)
+    engine.drain()
+    assert engine.outcomes("plain-again")[0].tokens == tokens
+    (completion,) = engine.finished["asks"].outputs
+    for word in words:
+        assert not completes(completion.token_ids, word)
+    for name in ("plain", "asks"):
+        (completion,) = engine.finished[name].outputs
+        scores = completion.logprobs
+        assert len(scores) == len(completion.token_ids) == 24
+        for entry, token in zip(scores, completion.token_ids, strict=True):
+            assert next(iter(entry)) == token
+            assert all(score.logprob < 0 for score in entry.values())
+            if name == "plain":
+                assert len(entry) == entry[token].rank == 1

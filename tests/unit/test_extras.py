@@ -146,3 +146,17 @@ def test_places_are_used_again() -> None:
     assert logprobs._store.rank.shape[0] == first == 2
     assert logprobs._store.ids_A.shape[2] == 5
     assert len({int(logprobs.place_S[slot]) for slot in worker.slot_R}) == 2
+
+
+def test_tokens_that_were_there_already_are_scored(notes: list[LogprobsTensors]) -> None:
+    """Whatever puts them into a fresh canvas, at the first step that looks at it."""
+    worker = worker_of([{"temperature": 0, "logprobs": 0, **of_policy("static")}])
+    canvas, slot = worker.sampler.canvas, int(worker.slot_R[0])
+    canvas.tokens_SL[slot, 0] = 7
+    canvas.masked_SL[slot, 0] = False
+    worker.step(seeded(0))
+    score = float(notes[-1].logprobs[0, 0])
+    assert notes[-1].logprob_token_ids[0].tolist() == [7]
+    assert score < 0
+    worker.step(seeded(1))
+    assert float(notes[-1].logprobs[0, 0]) == score

@@ -49,9 +49,9 @@ def test_scores_are_those_of_a_loop(
 
 
 def test_changes_are_acceptances_and_edits() -> None:
-    tokens_QL = torch.tensor([[1, 2, 9, 9], [9, 9, 9, 9]])
-    masked_QL = torch.tensor([[False, False, True, True], [True] * 4])
-    new_QL = torch.tensor([[1, 3, 5, 9], [6, 7, 8, 9]])
-    still_QL = torch.tensor([[False, False, False, True], [True] * 4])
-    changed_QL = changed_positions(tokens_QL, masked_QL, new_QL, still_QL, torch.tensor([0, 3]))
+    tokens_QL = torch.tensor([[1, 2, 9, 9], [4, 9, 9, 9]])
+    scored_QL = torch.tensor([[True, True, False, False], [False] * 4])
+    new_QL = torch.tensor([[1, 3, 5, 9], [4, 7, 8, 9]])
+    settled_QL = torch.tensor([[True, True, True, False], [True, True, True, False]])
+    changed_QL = changed_positions(tokens_QL, scored_QL, new_QL, settled_QL)
     assert changed_QL.tolist() == [[False, True, True, False], [True, True, True, False]]

@@ -72,21 +72,17 @@ def _widened(ids_NK: Tensor, num: int) -> Tensor:
 
 
 def changed_positions(
-    tokens_QL: Tensor,
-    masked_QL: Tensor,
-    new_QL: Tensor,
-    still_masked_QL: Tensor,
-    num_emitted_Q: Tensor,
+    tokens_QL: Tensor, scored_QL: Tensor, new_QL: Tensor, settled_QL: Tensor
 ) -> Tensor:
-    """bool (Q, L): positions that a step accepted or edited.
+    """bool (Q, L): positions whose token is new and has no score yet.
+
+    Not those that were masked before the step: a canvas may also begin with tokens that nothing
+    has scored.
 
     Args:
         tokens_QL: int64, the canvases before the step.
-        masked_QL: bool, their masked positions then.
+        scored_QL: bool, their positions that have a score.
         new_QL: int64, the canvases after it.
-        still_masked_QL: bool, masked after it; all of an emitted block, which starts afresh.
-        num_emitted_Q: int64 (Q,), how many of ``new_QL`` are emitted.
+        settled_QL: bool, their settled positions.
     """
-    position_L = torch.arange(tokens_QL.shape[1], device=tokens_QL.device)
-    is_settled_QL = ~still_masked_QL | (position_L < num_emitted_Q[:, None])
-    return is_settled_QL & (masked_QL | (new_QL != tokens_QL))
+    return settled_QL & (~scored_QL | (new_QL != tokens_QL))

@@ -44,7 +44,6 @@ class Notes(NamedTuple):
     """int64 (Q,). The indices in the batch, on the host."""
     tokens_QL: Tensor
     """int64. The canvases before the step."""
-    masked_QL: Tensor
 
 
 class AcceptedLogprobs:
@@ -68,6 +67,8 @@ class AcceptedLogprobs:
         self.place_S: NDArray[np.int64] = np.zeros(num_slots, dtype=np.int64)
         self._free: list[int] = []
         self._store: Scores | None = None
+        # Positions of each place's canvas that have a score.
+        self._scored_PL = torch.zeros_like(canvas.masked_SL[:0])
 
     def add(self, slot: int, sampling: SamplingParams) -> None:
         """Take note of what the request that now owns ``slot`` asks for."""
@@ -79,6 +80,7 @@ class AcceptedLogprobs:
         num = self.params.vocab_size if num == -1 else num
         self._make_room(num + 1)
         self.place_S[slot] = self._free.pop()
+        self._scored_PL[self.place_S[slot]] = False
         self.num_top_S[slot] = 0 if sampling.logprob_token_ids else num
 
     def remove(self, slot: int) -> None:
@@ -107,6 +109,8 @@ class AcceptedLogprobs:
             self._store.ids_A[:num_places, :, :width] = store.ids_A
             self._store.scores_A[:num_places, :, :width] = store.scores_A
             self._store.rank[:num_places] = store.rank
+        new_PL = self._scored_PL.new_zeros(more, length)
+        self._scored_PL = torch.cat((self._scored_PL, new_PL))
         self._free += range(num_places, num_places + more)
 
     def note(self, logits_NV: Tensor, of: Canvases) -> Notes | None:
@@ -133,7 +137,6 @@ class AcceptedLogprobs:
             slots=slots,
             requests=requests,
             tokens_QL=self.canvas.tokens_SL[slot_Q],
-            masked_QL=self.canvas.masked_SL[slot_Q],
         )
 
     def _tempered(self, logits_PV: Tensor, slot_P: Tensor) -> Tensor:
@@ -174,14 +177,17 @@ class AcceptedLogprobs:
             num_ids_P,
             gives_logits=self.gives_logits,
         )
-        changed_QL = changed_positions(
-            notes.tokens_QL,
-            notes.masked_QL,
-            new_QL,
-            self.canvas.masked_SL[slot_Q],
-            num_emitted_R[request_Q],
-        )
         position_L = torch.arange(new_QL.shape[1], device=new_QL.device)
+        num_emitted_Q1 = num_emitted_R[request_Q][:, None]
+        # The canvas of an emitted block is a fresh one already.
+        settled_QL = torch.where(
+            num_emitted_Q1 > 0, position_L < num_emitted_Q1, ~self.canvas.masked_SL[slot_Q]
+        )
+        # A step that only makes the seed says nothing of the positions behind it.
+        settled_QL &= position_L < num_rows_Q[:, None]
+        scored_QL = self._scored_PL[place_Q]
+        changed_QL = changed_positions(notes.tokens_QL, scored_QL, new_QL, settled_QL)
+        self._scored_PL[place_Q] = settled_QL & (num_emitted_Q1 == 0)
         row_QL = first_Q[:, None] + torch.minimum(position_L, num_rows_Q[:, None] - 1)
         store, width = self._store, scores.ids_A.shape[1]
         changed_QL1 = changed_QL[:, :, None]
