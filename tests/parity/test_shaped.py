@@ -195,6 +195,27 @@ def test_tokens_are_those_of_the_loops(
         assert entry[token].rank == int((row_V >= row_V[token]).sum())
 
 
+def test_a_preempted_request_ends_the_same(models: Callable[[str], Model]) -> None:
+    model, (wishes, threshold) = models("block-causal"), DECODED["mixture"]
+    prompt, want = clear(model, wishes, threshold)
+    for num_steps in (1, want.steps // 2, want.steps - 1):
+        engine = model.engine.fresh()
+        engine.add("asks", prompt, max_tokens=21, logprobs=TOP, **arguments(wishes, threshold))
+        for _ in range(num_steps):
+            engine.step()
+        assert engine.engine.reset_prefix_cache(reset_running_requests=True)
+        engine.drain()
+        assert engine.preempted == ["asks"]
+        (completion,) = engine.finished["asks"].outputs
+        assert list(completion.token_ids) == want.tokens
+        found = [
+            entry[token].logprob
+            for entry, token in zip(completion.logprobs, want.tokens, strict=True)
+        ]
+        scored = zip(want.raw_VT, want.tokens, strict=True)
+        assert found == pytest.approx([float(row_V[token]) for row_V, token in scored], abs=1e-4)
+
+
 def test_named_tokens_among_others(models: Callable[[str], Model]) -> None:
     """Requests of different widths in one batch, and a drawn one of the shaped distribution."""
     model, plain = models("block-causal"), Wishes()
