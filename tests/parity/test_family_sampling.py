@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import pytest
@@ -84,31 +83,48 @@ def test_seeded_draws_repeat(
 
 
 class Biased:
-    """A network whose logits are shifted by as much everywhere."""
+    """A network whose logits are shifted, and without an end of sequence before a position."""
 
-    def __init__(self, network: Network, bias: dict[int, float]) -> None:
-        self.network, self.bias = network, bias
+    def __init__(self, network: Network, bias: dict[int, float], eos: int, earliest: int) -> None:
+        self.network, self.bias, self.eos, self.earliest = network, bias, eos, earliest
 
-    def logits(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        logits_TV: torch.Tensor = self.network.logits(*args, **kwargs).clone()
+    def logits(self, tokens: list[int], mask: torch.Tensor, *args: Any) -> torch.Tensor:
+        logits_TV: torch.Tensor = self.network.logits(tokens, mask, *args).clone()
         for token, value in self.bias.items():
             logits_TV[:, token] += value
+        # A causal row speaks of the position behind it.
+        is_causal = not mask[0, -1] and torch.equal(mask, mask.tril())
+        logits_TV[: max(self.earliest - is_causal, 0), self.eos] = -torch.inf
         return logits_TV
 
 
-def test_drafts_are_shaped_as_their_verification(bench: FamilyBench) -> None:
+@pytest.mark.parametrize("min_tokens", [0, 7])
+def test_drafts_are_shaped_as_their_verification(min_tokens: int, bench: FamilyBench) -> None:
     """The text is the shaped autoregressive one, in as many forwards as the reference needs."""
-    bias = {20: 0.3, 21: 0.31, 300: 0.29}
-    network = Biased(bench.yardstick(NEMOTRON).network, bias)
-    said = {"mask_id": NEMOTRON.mask_id, "block": NEMOTRON.block, "stop_ids": (NEMOTRON.eos_id,)}
-    for seed in count():
+    eos = NEMOTRON.eos_id
+    bias = {20: 6.0, 21: 5.0, 300: 4.0, eos: 100.0 if min_tokens else 0.0}
+    said = {"mask_id": NEMOTRON.mask_id, "block": NEMOTRON.block, "stop_ids": (eos,)}
+    for seed in range(40):
         prompt = random_tokens(19, seed)
+        plain = bench.yardstick(NEMOTRON).network
+        network = Biased(plain, bias, eos, len(prompt) + min_tokens)
         want = causal_context.self_speculate(network, prompt, 24, **said)
-        if want.slack >= MIN_SLACK:
+        at_once = Biased(plain, bias, eos, 0)
+        length = len(causal_context.self_speculate(at_once, prompt, 24, **said).tokens)
+        if want.slack >= MIN_SLACK and (length <= min_tokens or not min_tokens):
             break
+    else:
+        pytest.fail("no prompt whose answer is clear and would end too early")
     engine = bench.engine(NEMOTRON)
-    extra = {"diffusion_policy": "self_speculation"}
-    engine.add("biased", prompt, max_tokens=24, temperature=0.0, logit_bias=bias, extra_args=extra)
+    engine.add(
+        "biased",
+        prompt,
+        max_tokens=24,
+        min_tokens=min_tokens,
+        temperature=0.0,
+        logit_bias=bias,
+        extra_args={"diffusion_policy": "self_speculation"},
+    )
     engine.drain()
     (got,) = engine.outcomes("biased")
     assert (got.tokens, got.steps) == (want.tokens, want.steps)
