@@ -7,6 +7,8 @@ PORT ?= 8000
 MODEL ?= examples/models/tiny-diffusion
 SERVED_NAME = $(notdir $(patsubst %/,%,$(MODEL)))
 ARGS =
+# The format of the bundled models' tool calls; of another model: TOOLS='--tool-call-parser ...'.
+TOOLS ?= --enable-auto-tool-choice --tool-call-parser hermes
 # The bundled models need little; without a figure vLLM wants nearly all of the machine's memory.
 KV_CACHE_BYTES ?= 268435456
 VENV ?= .venv
@@ -14,7 +16,7 @@ PYTHON ?=
 BIN := $(VENV)/bin
 
 # The part that must work, and be typed, without vLLM.
-CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels family.py families.py params.py plan.py canvas.py metrics.py))
+CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels grammar family.py families.py params.py plan.py canvas.py metrics.py))
 SUITES := $(wildcard tests/unit tests/parity tests/server tests/gpu)
 # Two test files at a time; each engine on one thread, wherever the system puts it.
 TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
@@ -33,7 +35,7 @@ setup: ## make .venv: vLLM for CPU, test tools, this package (a no-op when up to
 # attribute 'finalize_loading') and compiles again at every start; without it inductor's cache is used.
 serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
 	VLLM_USE_AOT_COMPILE=$${VLLM_USE_AOT_COMPILE:-0} $(BIN)/vllm serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
-	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(ARGS)
+	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(TOOLS) $(ARGS)
 
 # Only its interpreter is used, as the yardstick of engine/cpu, and only in processes of their own:
 # beside vLLM in .venv it would be imported by it. 3.7 is the first whose interpreter runs them all.

@@ -107,9 +107,13 @@ class Engine:
         *,
         salt: str | None = None,
         priority: int = 0,
+        bad_words_ids: Sequence[Sequence[int]] = (),
         **sampling: Any,
     ) -> None:
-        """Queue a request; ``sampling`` goes to ``SamplingParams``."""
+        """Queue a request; ``sampling`` goes to ``SamplingParams``.
+
+        ``bad_words_ids`` stands in for what a tokenizer would make of ``bad_words``.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -118,6 +122,8 @@ class Engine:
             tokens["cache_salt"] = salt
         defaults = {"detokenize": False, "output_kind": RequestOutputKind.FINAL_ONLY}
         params = SamplingParams(**defaults | sampling)
+        if bad_words_ids:
+            params._bad_words_token_ids = [list(word) for word in bad_words_ids]
         self.engine.add_request(name, tokens, params, priority=priority)
 
     def step(self) -> None:

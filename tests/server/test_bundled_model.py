@@ -37,6 +37,7 @@ def bundled(
         tiny_diffusion,
         log,
         *("--kv-cache-memory-bytes", str(256 << 20)),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         # Without time to finish requests, vLLM may wait for their connections for ever.
         *("--shutdown-timeout", "20"),
     )

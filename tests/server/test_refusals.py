@@ -95,54 +95,48 @@ def test_numbers_that_no_machine_word_holds(client: Client, number: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "words"),
     [
-        ("min_p", 0.1),
-        ("min_tokens", 2),
-        ("repetition_penalty", 1.1),
-        ("frequency_penalty", 0.5),
-        ("presence_penalty", -0.5),
-        ("logit_bias", {"20": 1.0}),
-        ("bad_words", ["fox"]),
-        ("allowed_token_ids", [20, 21]),
-        ("logprobs", 1),
-        ("prompt_logprobs", 1),
-        ("thinking_token_budget", 5),
+        ("prompt_logprobs", 1, "is not supported for diffusion models: this model does not read"),
+        ("thinking_token_budget", 5, "is not supported for diffusion models: "),
+        ("allowed_token_ids", [], "allowed_token_ids"),
+        ("allowed_token_ids", [10**6], "out-of-vocab"),
+        ("logit_bias", {"1000000": 1.0}, "out-of-vocab"),
+        ("min_tokens", 41, "min_tokens must be less than or equal to max_tokens=40"),
+        ("logprobs", 1000, "greater than max allowed"),
+        ("bad_words", [""], "bad_words cannot contain an empty string"),
     ],
 )
-def test_fields_of_token_by_token_decoding(client: Client, field: str, value: Any) -> None:
-    # vLLM itself drops min_p where nothing is drawn.
-    error = refusal(client, temperature=1.0, **{field: value})
-    assert error["param"] == field
-    assert f"{field}=" in error["message"]
-    assert "is not supported for diffusion models: leave it out" in error["message"]
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"response_format": SCHEMA},
-        {"response_format": {"type": "json_object"}},
-        {"structured_outputs": {"regex": "[a-z]+"}},
-        {"structured_outputs": {"choice": ["yes", "no"]}},
-    ],
-    ids=str,
-)
-def test_structured_outputs(client: Client, fields: dict[str, Any]) -> None:
-    error = refusal(client, **fields)
-    assert "tructured output" in error["message"]
-    assert "response_format" in error["message"]
+def test_sampling_fields(client: Client, field: str, value: Any, words: str) -> None:
+    error = refusal(client, max_tokens=40, **{field: value})
+    assert words in error["message"]
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"logprobs": True, "top_logprobs": 2}, "logprobs=2"),
-        ({"logit_bias": {"20": 1.0}}, "logit_bias="),
-        ({"frequency_penalty": 1.0}, "frequency_penalty=1.0"),
-        ({"response_format": SCHEMA}, "response_format"),
+        ({"response_format": SCHEMA, "min_tokens": 3}, "min_tokens=3 does not go together with"),
+        ({"response_format": SCHEMA, "bad_words": ["a"]}, "bad_words=['a'] does not go together"),
+        ({"response_format": SCHEMA, "ignore_eos": True}, "ignore_eos=True does not go together"),
+        ({"structured_outputs": {"regex": "(["}}, "regex"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "one kind of constraint"),
+        ({"structured_outputs": {"choice": []}}, "cannot be an empty list"),
+        ({"structured_outputs": {"json": {"type": "nothing"}}}, "nothing"),
+        ({"structured_outputs": {"grammar": "start: ???"}}, "rammar"),
+    ],
+    ids=str,
+)
+def test_structured_outputs(client: Client, fields: dict[str, Any], words: str) -> None:
+    assert words in refusal(client, max_tokens=40, **fields)["message"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"logprobs": True, "top_logprobs": 1000}, "greater than max allowed"),
+        ({"logit_bias": {"1000000": 1.0}}, "out-of-vocab"),
+        ({"structured_outputs": {"regex": "(["}}, "regex"),
         ({"diffusion_threshold": 2}, "diffusion_threshold=2"),
-        ({"use_beam_search": True, "n": 2}, "logprobs="),
     ],
     ids=lambda value: str(value)[:40],
 )

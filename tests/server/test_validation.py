@@ -14,60 +14,63 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams
 
-from vllm_diffusion.families import SDAR
+from vllm_diffusion.families import LLADA, NEMOTRON_LABS, SDAR
+from vllm_diffusion.family import FamilyRecord
 from vllm_diffusion.plan import make_plan
-from vllm_diffusion.server.validation import UNSUPPORTED, validate
+from vllm_diffusion.server.validation import UNSUPPORTED, check_prompt, validate
 
-MODEL: Any = SimpleNamespace(
-    diffusion_plan=make_plan(
-        SDAR, mask_id=3, block_length=16, vocab_size=512, generation={}, options={}
+MASK_ID = 3
+
+
+def model_of(record: FamilyRecord) -> Any:
+    plan = make_plan(
+        record, mask_id=MASK_ID, block_length=16, vocab_size=512, generation={}, options={}
     )
-)
+    return SimpleNamespace(diffusion_plan=plan)
 
-DENOISING_STEP = {"temperature", "top_p", "top_k", "seed", "extra_args"}
+
+MODEL = model_of(SDAR)
+CAUSAL = model_of(NEMOTRON_LABS)
+
+DENOISING_STEP = {"temperature", "top_p", "top_k", "min_p", "seed", "extra_args"}
 """Honoured where positions are drawn and accepted."""
+SHAPED = {
+    *("logit_bias", "allowed_token_ids", "bad_words", "min_tokens"),
+    *("repetition_penalty", "frequency_penalty", "presence_penalty"),
+}
+"""Honoured before anything is read off the logits."""
+SCORED = {
+    *("logprobs", "logprob_token_ids", "prompt_logprobs", "prompt_logprob_token_ids"),
+    *("flat_logprobs", "prompt_logprob_start"),
+}
+"""Honoured with the tokens, or refused where they mean nothing."""
+GRAMMAR = {"structured_outputs"}
+"""Followed by the worker between acceptance and settling."""
 WHERE_IT_ENDS = {"stop_token_ids", "ignore_eos", "max_tokens"}
 """Honoured inside a block, by the worker and the scheduler alike."""
 VLLMS_OWN = {
     *("n", "stop", "include_stop_str_in_output", "output_kind", "stream_interval"),
     *("detokenize", "skip_special_tokens", "spaces_between_special_tokens"),
     *("skip_clone", "output_text_buffer_length", "skip_reading_prefix_cache"),
-    *("flat_logprobs", "prompt_logprob_start"),  # of logprobs, which are refused
     *("repetition_detection",),  # the scheduler ends the request
     *("routed_experts_prompt_start",),
-    *("structured_outputs",),  # refused by vLLM for every diffusion model
     *("watermarking",),  # vLLM warns that a custom sampler does not apply it
 }
 """Handled by vLLM in front of the sampler or behind it."""
+GROUPS = (DENOISING_STEP, SHAPED, SCORED, GRAMMAR, WHERE_IT_ENDS, VLLMS_OWN, set(UNSUPPORTED))
 
 
 def test_every_field_is_accounted_for() -> None:
-    known = DENOISING_STEP | WHERE_IT_ENDS | VLLMS_OWN | set(UNSUPPORTED)
+    known = set().union(*GROUPS)
     fields = {name for name in SamplingParams.__struct_fields__ if not name.startswith("_")}
     assert fields - known == set()
 
 
 def test_no_field_is_in_two_places() -> None:
-    groups = (DENOISING_STEP, WHERE_IT_ENDS, VLLMS_OWN, set(UNSUPPORTED))
-    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert sum(map(len, GROUPS)) == len(set().union(*GROUPS))
 
 
-SET = {
-    "min_p": 0.5,
-    "min_tokens": 1,
-    "repetition_penalty": 1.5,
-    "frequency_penalty": 0.5,
-    "presence_penalty": -0.5,
-    "logit_bias": {5: 1.0},
-    "bad_words": ["fox"],
-    "allowed_token_ids": [5],
-    "logprobs": 0,
-    "prompt_logprobs": 1,
-    "logprob_token_ids": [5, 6],
-    "prompt_logprob_token_ids": np.array([[5, 6], [7, 8]]),
-    "thinking_token_budget": 3,
-    "trace_decode_token_ids": [5, 6],
-}
+SET = {"thinking_token_budget": 3, "trace_decode_token_ids": [5, 6]}
 
 
 def test_every_refused_field_is_tried() -> None:
@@ -86,6 +89,125 @@ def test_what_is_not_asked_for_passes() -> None:
     validate(SamplingParams(), MODEL)
     validate(SamplingParams(bad_words=[], logit_bias={}, repetition_penalty=1), MODEL)
     validate(SamplingParams(temperature=0.3, top_k=5, top_p=0.5, seed=1, max_tokens=1), MODEL)
+
+
+ASKED: dict[str, Any] = {
+    "min_p": 0.5,
+    "min_tokens": 1,
+    "repetition_penalty": 1.5,
+    "frequency_penalty": 0.5,
+    "presence_penalty": -0.5,
+    "logit_bias": {5: 1.0},
+    "bad_words": ["fox"],
+    "allowed_token_ids": [5],
+    "logprobs": 0,
+    "logprob_token_ids": [5, 6],
+}
+PROMPT_SCORES: dict[str, Any] = {
+    "prompt_logprobs": 1,
+    "prompt_logprob_token_ids": np.array([[5, 6], [7, 8]]),
+}
+SPECULATION = {"diffusion_policy": "self_speculation"}
+
+
+@pytest.mark.parametrize("field", ASKED)
+def test_an_honoured_field_passes(field: str) -> None:
+    validate(SamplingParams(**{field: ASKED[field]}), MODEL)
+
+
+@pytest.mark.parametrize("field", PROMPT_SCORES)
+def test_prompts_are_scored_where_they_are_read_causally(field: str) -> None:
+    params = SamplingParams(**{field: PROMPT_SCORES[field]})
+    validate(params, CAUSAL)
+    for record in (SDAR, LLADA):
+        with pytest.raises(VLLMValidationError, match=f"(?s)^{field}=.* from left to right"):
+            validate(params, model_of(record))
+
+
+@pytest.mark.parametrize("field", ASKED)
+def test_what_a_verified_draft_can_honour(field: str) -> None:
+    params = SamplingParams(**{field: ASKED[field]}, extra_args=SPECULATION)
+    if field in ("min_p", "min_tokens", "logit_bias", "allowed_token_ids"):
+        validate(params, CAUSAL)
+        return
+    with pytest.raises(VLLMValidationError, match=f"(?s)^{field}=.*another diffusion_policy"):
+        validate(params, CAUSAL)
+
+
+def with_words(*words: list[int], **fields: Any) -> SamplingParams:
+    params = SamplingParams(bad_words=["x"] * len(words), **fields)
+    params._bad_words_token_ids = list(words)
+    return params
+
+
+CONTRADICTIONS = [
+    (SamplingParams(logit_bias={5: float("nan")}), "logit_bias", "a number from"),
+    (SamplingParams(logit_bias={5: float("-inf")}), "logit_bias", "a number from"),
+    (SamplingParams(logit_bias={MASK_ID: -1.0}), "logit_bias", "never output"),
+    (SamplingParams(logit_bias={5: 1.0, MASK_ID: 1.0}), "logit_bias", "never output"),
+    (SamplingParams(allowed_token_ids=[MASK_ID]), "allowed_token_ids", "allow another"),
+    (
+        SamplingParams(allowed_token_ids=[5, 6], stop_token_ids=[5, 6], min_tokens=1),
+        "allowed_token_ids",
+        "does not stop",
+    ),
+    (with_words([5], [6], allowed_token_ids=[5, 6]), "allowed_token_ids", "one that does not"),
+    (with_words([5, 6], allowed_token_ids=[5, 6]), "allowed_token_ids", "one that does not"),
+    (with_words([5], []), "bad_words", "must have a token"),
+]
+
+
+@pytest.mark.parametrize(("params", "field", "remedy"), CONTRADICTIONS)
+def test_contradictions_are_named(params: SamplingParams, field: str, remedy: str) -> None:
+    with pytest.raises(
+        VLLMValidationError, match=f"(?s)^{field}=.* cannot be honoured: .*{remedy}"
+    ) as caught:
+        validate(params, MODEL)
+    assert caught.value.parameter == field
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(logit_bias={5: -100.0, MASK_ID: -100.0}),
+        SamplingParams(allowed_token_ids=[MASK_ID, 5]),
+        SamplingParams(allowed_token_ids=[5, 6], stop_token_ids=[5], min_tokens=1),
+        with_words([5, 6], allowed_token_ids=[5, 6, 7]),
+    ],
+)
+def test_what_only_looks_like_a_contradiction(params: SamplingParams) -> None:
+    validate(params, MODEL)
+
+
+def request_of(params: SamplingParams, prompt_len: int) -> tuple[Any, Any]:
+    request = SimpleNamespace(sampling_params=params, prompt_token_ids=[5] * prompt_len)
+    model = SimpleNamespace(**vars(MODEL), max_model_len=20)
+    return request, SimpleNamespace(model_config=model)
+
+
+def test_what_the_prompt_leaves_no_room_for() -> None:
+    params = SamplingParams(min_tokens=8, max_tokens=None)
+    check_prompt(*request_of(params, 12))
+    with pytest.raises(VLLMValidationError, match=r"^min_tokens=8 .* leaves 7 tokens"):
+        check_prompt(*request_of(params, 13))
+
+
+def test_words_need_a_tokenizer() -> None:
+    check_prompt(*request_of(with_words([5, 6]), 4))
+    with pytest.raises(VLLMValidationError, match=r"^bad_words=.* no tokenizer"):
+        check_prompt(*request_of(SamplingParams(bad_words=["fox"]), 4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens must be less"),
+        ({"bad_words": [""]}, "bad_words cannot contain an empty"),
+    ],
+)
+def test_what_vllm_refuses_itself(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(VLLMValidationError, match=words):
+        SamplingParams(**fields)
 
 
 @pytest.mark.parametrize("seed", [2**63, -(2**63) - 1])

@@ -16,26 +16,8 @@ from tests.checkpoints import llada2
 from vllm_diffusion.models import startup
 
 
-def model_config(folder: Path | str = "none", **generation: Any) -> Any:
-    return SimpleNamespace(
-        model=str(folder),
-        hf_config=SimpleNamespace(),
-        try_get_generation_config=lambda: generation,
-        override_generation_config={},
-    )
-
-
-def test_a_shipped_penalty_does_not_refuse_every_request() -> None:
-    config = model_config(repetition_penalty=1.05, temperature=0.7, top_k=20)
-    startup._leave_out_penalties(config)
-    assert config.override_generation_config == {"repetition_penalty": 1.0}
-
-
-def test_what_the_server_was_told_stays() -> None:
-    config = model_config(repetition_penalty=1.05)
-    config.override_generation_config["repetition_penalty"] = 1.1
-    startup._leave_out_penalties(config)
-    assert config.override_generation_config == {"repetition_penalty": 1.1}
+def model_config(folder: Path) -> Any:
+    return SimpleNamespace(model=str(folder), hf_config=SimpleNamespace())
 
 
 @pytest.mark.parametrize(("release", "preset"), [("2.0", None), ("2.1", "quality")])

@@ -51,6 +51,8 @@ class Draws:
     """int64. Absolute position of the token."""
     step_N: Tensor
     """int64. Denoising step of its block."""
+    min_p_N: Tensor | None = None
+    """float32 in [0, 1]; None if nobody has one."""
 
 
 def keep_top(logits_NV: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
@@ -71,11 +73,30 @@ def keep_top(logits_NV: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
     return logits_NV.masked_fill(logits_NV < lowest_N1, -torch.inf)
 
 
+def temper(
+    logits_NV: Tensor,
+    temperature_N: Tensor,
+    top_k_N: Tensor,
+    top_p_N: Tensor,
+    min_p_N: Tensor | None = None,
+) -> Tensor:
+    """The logits (N, V) of the distribution that is drawn from.
+
+    Temperature, min-p (arXiv 2407.01082: at least ``min_p`` times as probable as the best token),
+    top-k, top-p, in vLLM's order.
+    """
+    scaled_NV = logits_NV / temperature_N[:, None]
+    if min_p_N is not None:
+        lowest_N1 = scaled_NV.amax(dim=-1, keepdim=True) + min_p_N.log()[:, None]
+        scaled_NV = scaled_NV.masked_fill(scaled_NV < lowest_N1, -torch.inf)
+    return keep_top(scaled_NV, top_k_N, top_p_N)
+
+
 def draw(logits_NV: Tensor, stats: RowStats, draws: Draws, mask_id: int) -> RowStats:
     """Replace the candidates of ``draws.row_N`` by draws (Gumbel-max)."""
     rows_NV = logits_NV[draws.row_N].float()
     rows_NV[:, mask_id] = -torch.inf
-    scaled_NV = keep_top(rows_NV / draws.temperature_N[:, None], draws.top_k_N, draws.top_p_N)
+    scaled_NV = temper(rows_NV, draws.temperature_N, draws.top_k_N, draws.top_p_N, draws.min_p_N)
     noise_NV = gumbel(draws.seed_N, draws.position_N, draws.step_N, rows_NV.shape[1])
     token_N = (scaled_NV + noise_NV).argmax(dim=-1)
     log_prob_N = rows_NV.gather(1, token_N[:, None])[:, 0] - stats.lse_N[draws.row_N]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vllm_diffusion.denoise.accept import accepted_positions, first_sub_block
+from vllm_diffusion.denoise.bad_words import BadWords, take_back
 from vllm_diffusion.denoise.edit import EditParams, edited_positions, num_stable
 from vllm_diffusion.denoise.policies import StepView
 from vllm_diffusion.denoise.sample import Candidates
@@ -56,6 +57,8 @@ class StepParams:
     """float32 in (0, 1). Draws for the policy ``origin``."""
     revise: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     """Tokens (B, L) and mask (B, L) after acceptance to what a constraint makes of them."""
+    bad_words: BadWords | None = None
+    """Words of several tokens that the output must not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +128,30 @@ def denoise(
         # A seed is the causal mode's token: taken, whatever the policy thinks of it.
         is_seed_B1 = (params.num_rows_B < params.width_B)[:, None]
         accepted_BL = accepted_BL | (open_BL & is_seed_B1)
+    edited_BL = None
+    if params.edits is not None:
+        edited_BL = edited_positions(
+            tokens_BL, exists_BL & ~masked_BL, candidates.token_BL, candidates.prob_BL, params.edits
+        )
+    if params.bad_words is not None:
+        accepted_BL, edited_BL = take_back(
+            params.bad_words,
+            tokens_BL,
+            exists_BL & ~masked_BL,
+            candidates.token_BL,
+            candidates.prob_BL,
+            accepted_BL,
+            edited_BL,
+        )
     left_BL = masked_BL & ~accepted_BL
     new_BL = torch.where(accepted_BL, candidates.token_BL, tokens_BL)
     if params.revise is not None:
         new_BL, left_BL = params.revise(new_BL, left_BL)
     end_B = torch.minimum(params.width_B, params.limit_B)
-    if params.edits is None:
+    if params.edits is None or edited_BL is None:
         num_emitted_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)
         return StepResult(new_BL, left_BL, num_emitted_B, step_B + 1)
 
-    edited_BL = edited_positions(
-        tokens_BL, exists_BL & ~masked_BL, candidates.token_BL, candidates.prob_BL, params.edits
-    )
     new_BL = torch.where(edited_BL, candidates.token_BL, new_BL)
     num_settled_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)
     num_stable_B, post_step_B = num_stable(

@@ -103,6 +103,18 @@ class CanvasTensors:
         return rejected_B
 
 
+def rows_of(of: Canvases, is_picked_B: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The rows of logits of some canvases, int64 (4, P), on the host.
+
+    Which of the picked canvases, the canvas position that has the row, the row, the slot.
+    """
+    num_rows = of.num_rows_B[is_picked_B]
+    picked = np.repeat(np.arange(len(num_rows)), num_rows)
+    offset = np.arange(len(picked)) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
+    row_start, slot = of.row_start_B[is_picked_B], of.slot_B[is_picked_B]
+    return np.stack((picked, offset, row_start[picked] + offset, slot[picked]))
+
+
 def canvases_of(
     view: BatchView,
     cu_num_logits: NDArray[np.int32],

@@ -74,8 +74,8 @@ class CpuStep:
             )
         )
 
-    def add_request(self, slot: int) -> None:
-        """Take note of the parameters in ``slot``."""
+    def add_request(self, slot: int, *, has_words: bool = False) -> None:
+        """Take note of the parameters in ``slot``; whether it has bad words of several tokens."""
         params = self.params
         policy = POLICY_NAMES[params.policy.np[slot]]
         is_plain = (
@@ -86,6 +86,7 @@ class CpuStep:
             and not params.keeps_cache[slot]
             and not params.guidance[slot]
             and not params.has_grammar[slot]
+            and not has_words
         )
         if not is_plain:
             self.kind_S[slot] = Kind.NOT_PLAIN

@@ -10,7 +10,7 @@ from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
 from vllm_diffusion.denoise.sample import Draws
-from vllm_diffusion.engine.canvases import Canvases
+from vllm_diffusion.engine.canvases import Canvases, rows_of
 from vllm_diffusion.engine.requests import RequestParams
 
 
@@ -34,15 +34,13 @@ def draws_of(
         is_drawn &= ~of.is_draft_B
     if not np.count_nonzero(is_drawn):
         return None
-    num_rows = of.num_rows_B[is_drawn]
-    canvas = np.repeat(is_drawn.nonzero()[0], num_rows)
-    offset = np.arange(len(canvas)) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
-    is_verify = np.zeros_like(canvas) if of.is_verify_B is None else of.is_verify_B[canvas]
-    host = np.array(
-        (offset + is_verify, of.row_start_B[canvas] + offset, of.slot_B[canvas], is_verify),
-        dtype=np.int64,
-    )
+    picked, offset, row, slot = rows_of(of, is_drawn)
+    is_verify = np.zeros_like(row)
+    if of.is_verify_B is not None:
+        is_verify = of.is_verify_B[is_drawn][picked].astype(np.int64)
+    host = np.stack((offset + is_verify, row, slot, is_verify))
     offset_N, row_N, slot_N, is_verify_N = async_tensor_h2d(host, device=step_S.device)
+    has_min_p = params.min_p.np[of.slot_B[is_drawn]].any()
     return Draws(
         row_N=row_N,
         temperature_N=params.temperature.gpu[slot_N],
@@ -51,4 +49,5 @@ def draws_of(
         seed_N=params.seed.gpu[slot_N],
         position_N=total_len_S[slot_N] + offset_N,
         step_N=step_S[slot_N] * (1 - is_verify_N),
+        min_p_N=params.min_p.gpu[slot_N] if has_min_p else None,
     )

@@ -75,6 +75,7 @@ class BlockDiffusionState(ModelState):
             sampler.req_states,
             max_model_len=self.max_model_len,
             grammars=self.grammars,
+            logprobs_mode=self.model_config.logprobs_mode,
         )
         return self.sampler, None
 
@@ -100,6 +101,7 @@ class BlockDiffusionState(ModelState):
         if slot is not None:
             self.params.remove(slot)
             self.grammars.remove(slot)
+            self.sampler.extras.remove(slot)
 
     def apply_staged_writes(self) -> None:
         self.params.copy_to_device()

@@ -56,6 +56,7 @@ class RequestParams:
         self.temperature = UvaBackedTensor(num_slots, dtype=torch.float32)
         self.top_k = UvaBackedTensor(num_slots, dtype=torch.int64)
         self.top_p = UvaBackedTensor(num_slots, dtype=torch.float32)
+        self.min_p = UvaBackedTensor(num_slots, dtype=torch.float32)
         self.seed = UvaBackedTensor(num_slots, dtype=torch.int64)
         # For the host alone.
         self.keeps_cache = np.zeros(num_slots, dtype=np.bool_)
@@ -95,6 +96,7 @@ class RequestParams:
             sampling.top_k if 0 < sampling.top_k < self.vocab_size else self.vocab_size
         )
         self.top_p.np[slot] = sampling.top_p
+        self.min_p.np[slot] = sampling.min_p
         # Every tensor-parallel rank must draw alike, so not a local generator.
         self.seed.np[slot] = (
             sampling.seed if sampling.seed is not None else zlib.crc32(request.req_id.encode())
@@ -131,6 +133,7 @@ class RequestParams:
             self.temperature,
             self.top_k,
             self.top_p,
+            self.min_p,
             self.seed,
             self.stop_ids,
         ):

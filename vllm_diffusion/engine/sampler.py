@@ -26,6 +26,7 @@ from vllm_diffusion.denoise.verify import verify
 from vllm_diffusion.engine.canvases import Canvases, CanvasTensors, canvases_of
 from vllm_diffusion.engine.cpu_step import CpuStep, Kind
 from vllm_diffusion.engine.draws import draws_of
+from vllm_diffusion.engine.extras import Extras
 from vllm_diffusion.engine.grammars import Grammars
 from vllm_diffusion.engine.guidance import guide
 from vllm_diffusion.engine.requests import RequestParams
@@ -34,6 +35,8 @@ from vllm_diffusion.kernels import dispatch
 from vllm_diffusion.plan import DecodePlan
 
 if TYPE_CHECKING:
+    from vllm.v1.outputs import LogprobsTensors
+
     from vllm_diffusion.denoise.sample import Candidates, Draws
 
 
@@ -55,6 +58,7 @@ class DiffusionSampler:
         req_states: RequestState,
         max_model_len: int,
         grammars: Grammars,
+        logprobs_mode: str = "raw_logprobs",
     ) -> None:
         self.plan = plan
         self.grammars = grammars
@@ -67,6 +71,7 @@ class DiffusionSampler:
         self.position_L = torch.arange(plan.canvas_length, device=self.device)
         # Known to the host: a draft is followed by its verification.
         self.is_drafted_S = np.zeros(len(self.canvas.step_S), dtype=np.bool_)
+        self.extras = Extras(params, req_states, self.canvas, logprobs_mode)
         self.cpu_step: CpuStep | None = None
         if dispatch.uses_cpp(self.device.type == "cpu"):
             self.cpu_step = CpuStep(params, self.canvas, self.total_len_S, max_model_len)
@@ -77,11 +82,14 @@ class DiffusionSampler:
 
     def add_request(self, req_idx: int, sampling_params: Any) -> None:
         """The model state has written the slot's parameters already."""
+        self.extras.add(req_idx, sampling_params)
         if self.cpu_step is not None:
-            self.cpu_step.add_request(req_idx)
+            has_words = bool(self.extras.shaping.words.num_S[req_idx])
+            self.cpu_step.add_request(req_idx, has_words=has_words)
 
     def apply_staged_writes(self) -> None:
-        """Nothing is staged here."""
+        """Make what requests asked for visible to the next step."""
+        self.extras.copy_to_device()
 
     def clear(self, slot: int) -> None:
         """A new request, or one that starts over, owns ``slot``."""
@@ -95,19 +103,28 @@ class DiffusionSampler:
         if input_batch.num_draft_tokens > 0 and self.cpu_step is not None:
             kind = self.cpu_step.kind(input_batch.idx_mapping_np)
             if kind is not Kind.NOT_PLAIN:
-                draws = self._draws(self._canvases(input_batch)[1]) if kind is Kind.DRAWN else None
-                return output_of(*self.cpu_step.run(logits_NV, draws, input_batch))
+                draws = notes = None
+                has_extras = self.extras.are_asked(input_batch.idx_mapping_np[:num_reqs])
+                if has_extras or kind is Kind.DRAWN:
+                    _, canvases = self._canvases(input_batch)
+                    draws = self._draws(canvases)
+                    notes = self.extras.before(logits_NV, canvases) if has_extras else None
+                outcome = self.cpu_step.run(logits_NV, draws, input_batch)
+                logprobs = self.extras.after(notes, *outcome[:2])
+                return output_of(*outcome, logprobs)
         sampled_RL = torch.zeros(
             num_reqs, self.plan.canvas_length, dtype=torch.int64, device=self.device
         )
         num_sampled_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
         num_rejected_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
+        notes = None
         if input_batch.num_draft_tokens > 0:
             view, canvases = self._canvases(input_batch)
             scale_R = self.params.guidance[view.slot_R]
             if scale_R.any():
                 scale_N = np.repeat(scale_R, view.num_rows_R)
                 logits_NV = guide(logits_NV, scale_N > 0, scale_N)
+            notes = self.extras.before(logits_NV, canvases)
             of = canvases.to_device(self.total_len_S)
             tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), of)
             sampled_RL[of.request_B] = tokens_BL
@@ -115,7 +132,8 @@ class DiffusionSampler:
             num_rejected_R[of.request_B] = of.num_rejected(num_emitted_B).int()
             if view.is_draft_R is not None:
                 self.is_drafted_S[view.slot_R] = view.is_draft_R
-        return output_of(sampled_RL, num_sampled_R, num_rejected_R)
+        logprobs = self.extras.after(notes, sampled_RL, num_sampled_R)
+        return output_of(sampled_RL, num_sampled_R, num_rejected_R, logprobs)
 
     def _canvases(self, input_batch: InputBatch) -> tuple[BatchView, Canvases]:
         view = view_batch(input_batch, self.params, self.plan.record, self.is_drafted_S)
@@ -197,6 +215,7 @@ class DiffusionSampler:
             sub_block_B=sub_block_B,
             edits=edits,
             uniform_BL=uniform_BL,
+            bad_words=self.extras.shaping.bad_words(of.host),
         )
 
     def _speculated(
@@ -229,11 +248,16 @@ class DiffusionSampler:
         return new_BL, num_emitted_B, next_BL, masked_BL
 
 
-def output_of(sampled_RL: Tensor, num_sampled_R: Tensor, num_rejected_R: Tensor) -> SamplerOutput:
+def output_of(
+    sampled_RL: Tensor,
+    num_sampled_R: Tensor,
+    num_rejected_R: Tensor,
+    logprobs: LogprobsTensors | None = None,
+) -> SamplerOutput:
     """What the runner wants to hear."""
     return SamplerOutput(
         sampled_token_ids=sampled_RL,
-        logprobs_tensors=None,
+        logprobs_tensors=logprobs,
         num_nans=None,
         num_sampled=num_sampled_R,
         num_rejected=num_rejected_R,

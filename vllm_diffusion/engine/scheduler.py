@@ -25,6 +25,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.engine.ledger import Ledger
+from vllm_diffusion.engine.prompt_scores import PromptScores
 from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
 from vllm_diffusion.grammar.backends import Backends
 from vllm_diffusion.grammar.guard import guard_of
@@ -60,6 +61,7 @@ class BlockDiffusionScheduler(Scheduler):
         self.known_of: dict[str, int] = {}
         self.ledger = Ledger(served)
         self.backends = Backends(self.vllm_config, self.plan.mask_id)
+        self.prompt_scores = PromptScores()
         self._closed: list[str] = []
         self._num_scheduled = 0
         self._has_output = False
@@ -104,6 +106,7 @@ class BlockDiffusionScheduler(Scheduler):
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.progress_of.pop(request.request_id, None)
         self.known_of.pop(request.request_id, None)
+        self.prompt_scores.forget(request.request_id)
         freed = super()._free_request(request, *args, **kwargs)
         self._closed.append(request.request_id)
         return freed
@@ -189,6 +192,7 @@ class BlockDiffusionScheduler(Scheduler):
                     is_approximate=progress.is_warm,
                 )
                 resume_at[request_id] = self.rule.advance(known, num_emitted, progress)
+        self.prompt_scores.hold(model_runner_output, self.requests)
         self._has_output = any(map(len, emitted)) if emitted else False
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         for request_id, position in resume_at.items():

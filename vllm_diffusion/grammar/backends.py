@@ -136,12 +136,14 @@ class Backends:
             if backend.disable_additional_properties:
                 schema = process_for_additional_properties(schema)
             comma, colon = self._separators()
-            defaults = {
-                "whitespace_flexible": False,
-                "item_separator": comma,
-                "key_separator": colon,
-            }
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, defaults=defaults)
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(
+                schema,
+                defaults={
+                    "whitespace_flexible": False,
+                    "item_separator": comma,
+                    "key_separator": colon,
+                },
+            )
             matcher = llguidance.LLMatcher(backend.ll_tokenizer, grammar)
         else:
             matcher = backend.compile_grammar(kind, spec).ll_matcher

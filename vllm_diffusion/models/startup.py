@@ -14,7 +14,6 @@ from vllm_diffusion.models.checkpoint import check_tensors, mask_token_id
 from vllm_diffusion.models.configs.base import unsupported_fields
 from vllm_diffusion.models.llada2 import is_edit_trained
 from vllm_diffusion.models.serving import BlockDiffusionServing
-from vllm_diffusion.server.validation import UNSUPPORTED
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
@@ -51,7 +50,6 @@ def prepare(model_config: ModelConfig) -> None:
     check_tensors(model_config.model, record.architecture, config)
     if record.has_edits:
         _choose_preset(model_config)
-    _leave_out_penalties(model_config)
 
 
 def _choose_preset(model_config: ModelConfig) -> None:
@@ -68,21 +66,6 @@ def _choose_preset(model_config: ModelConfig) -> None:
             model_config.model,
             EDITING,
         )
-
-
-def _leave_out_penalties(model_config: ModelConfig) -> None:
-    """Keep the checkpoint's own defaults from making every plain request a refused one."""
-    shipped = model_config.try_get_generation_config()
-    for field, unset in UNSUPPORTED.items():
-        value = shipped.get(field)
-        if value is not None and value != unset:
-            logger.warning(
-                "generation_config.json has %s=%r, which is not supported: requests that do not "
-                "say it themselves are decoded without.",
-                field,
-                value,
-            )
-            model_config.override_generation_config.setdefault(field, unset)
 
 
 class DiffusionStartup(BlockDiffusionServing):

@@ -1,5 +1,6 @@
 """The front end: what a request may ask for.
 
 ``validation`` (sampling parameters: honoured, or refused by name),
+``sampling_fields`` (which of them a model cannot honour, or not together),
 ``prometheus`` (counters on ``/metrics``), ``response`` (a response's ``metrics``).
 """

@@ -14,30 +14,18 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX, InvalidFieldError
+from vllm_diffusion.server.sampling_fields import contradiction, is_said, refused_by_model
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine import EngineCoreRequest
 
-# Fields that mean something only token by token and are not honoured here yet,
-# with the value that says "not asked for".
-UNSUPPORTED: dict[str, Any] = {
-    "min_p": 0.0,
-    "min_tokens": 0,
-    "repetition_penalty": 1.0,
-    "frequency_penalty": 0.0,
-    "presence_penalty": 0.0,
-    "logit_bias": None,
-    "bad_words": None,
-    "allowed_token_ids": None,
-    "logprobs": None,
-    "prompt_logprobs": None,
-    "logprob_token_ids": None,
-    "prompt_logprob_token_ids": None,
-    "thinking_token_budget": None,
-    "trace_decode_token_ids": None,
+UNSUPPORTED: dict[str, str] = {
+    "thinking_token_budget": "the end of thinking cannot be forced yet; leave it out",
+    "trace_decode_token_ids": "a canvas cannot replay a trace; leave it out",
 }
+"""Fields that are refused whatever the model, and why."""
 
 
 def _refuse(field: str, value: object, remedy: str) -> VLLMValidationError:
@@ -54,18 +42,26 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     Raises:
         VLLMValidationError: with the field, its value and the remedy.
     """
-    for field, unset in UNSUPPORTED.items():
-        value = getattr(params, field, unset)
-        # An empty list or dict asks for nothing, like None; 0 is no None.
-        asks_nothing = value is None or (isinstance(value, (list, dict)) and not value)
-        if not asks_nothing and (unset is None or value != unset):
-            raise _refuse(field, value, "leave it out")
+    for field, remedy in UNSUPPORTED.items():
+        if is_said(value := getattr(params, field, None)):
+            raise _refuse(field, value, remedy)
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
         raise _refuse("seed", params.seed, "it must be a signed 64-bit integer")
+    plan = plan_of(model_config)
     try:
-        plan_of(model_config).request_params(params.extra_args)
+        decode = plan.request_params(params.extra_args)
     except InvalidFieldError as error:
         raise VLLMValidationError(str(error), parameter=error.field, value=error.value) from error
+    if refused := refused_by_model(params, plan.record, decode.policy):
+        raise _refuse(*refused)
+    if refused := contradiction(params, plan.mask_id):
+        raise _invalid(*refused)
+
+
+def _invalid(field: str, value: object, remedy: str) -> VLLMValidationError:
+    return VLLMValidationError(
+        f"{field}={value!r} cannot be honoured: {remedy}", parameter=field, value=value
+    )
 
 
 def check_places(body: Mapping[str, Any] | None) -> None:
@@ -89,22 +85,28 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     """Check a request that has passed ``validate`` together with its prompt.
 
     Raises:
-        VLLMValidationError: the prompt does not fit twice, as guidance needs it.
+        VLLMValidationError: the prompt does not fit twice, as guidance needs it; words or lengths
+            that no output satisfies, which is known only now.
     """
     model_config = vllm_config.model_config
-    assert request.sampling_params is not None
-    decode = plan_of(model_config).request_params(request.sampling_params.extra_args)
-    if not decode.guidance_scale or request.prompt_token_ids is None:
-        return
-    # Not above: autoregressive models load nothing of the engine.
-    from vllm_diffusion.engine.spans import longest_guided
+    params = request.sampling_params
+    assert params is not None
+    plan = plan_of(model_config)
+    decode = plan.request_params(params.extra_args)
+    longest = model_config.max_model_len
+    prompt_len = len(request.prompt_token_ids or ())
+    if decode.guidance_scale:
+        # Not above: autoregressive models load nothing of the engine.
+        from vllm_diffusion.engine.spans import longest_guided
 
-    longest = longest_guided(model_config.max_model_len, vllm_config.cache_config.block_size)
-    if len(request.prompt_token_ids) >= longest:
-        raise _refuse(
-            f"{PREFIX}guidance_scale",
-            decode.guidance_scale,
-            f"with guidance the sequence is computed twice, so prompt and output have at most "
-            f"{longest} tokens and this prompt has {len(request.prompt_token_ids)}; shorten it, "
-            "or serve with a larger --max-model-len",
-        )
+        longest = longest_guided(longest, vllm_config.cache_config.block_size)
+        if prompt_len >= longest:
+            raise _refuse(
+                f"{PREFIX}guidance_scale",
+                decode.guidance_scale,
+                f"with guidance the sequence is computed twice, so prompt and output have at most "
+                f"{longest} tokens and this prompt has {prompt_len}; shorten it, "
+                "or serve with a larger --max-model-len",
+            )
+    if refused := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
+        raise _invalid(*refused)
