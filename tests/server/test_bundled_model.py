@@ -5,16 +5,20 @@ Needs the trained weights in ``examples/models``.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from pydantic import BaseModel
 
 from benchmarks.tiny.prompts import check, load_prompts
 from tests.server.client import Client, diffusion_of, together
@@ -151,6 +155,95 @@ def test_the_chat_example(client: Client, whole: str) -> None:
     assert run.returncode == 0, run.stderr
     assert whole in run.stdout
     assert re.search(r"\[\d+ tokens in \d+ forwards: [\d.]+ a forward\]", run.stdout)
+
+
+class Person(BaseModel):
+    pet: str
+    day: str
+    name: str
+
+
+def test_an_object_of_a_class(client: Client) -> None:
+    """The OpenAI client's helper: a class goes in, an object comes out."""
+    text = "Text: pet is bear, name is eva, city is tokyo, color is red, day is friday."
+    answer = client.openai.chat.completions.parse(
+        model=client.model,
+        messages=[
+            {"role": "user", "content": f"{text}\nReturn JSON with the fields pet, day, name."}
+        ],
+        response_format=Person,
+    )
+    assert answer.choices[0].message.parsed == Person(pet="bear", day="friday", name="eva")
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("choice", ["auto", "required", "named"])
+def test_tool_calls(client: Client, choice: str, is_stream: bool) -> None:
+    """Also where the model would not have called: a strict function's arguments fit its schema."""
+    sample = next(s for s in load_prompts("validation", 3) if s.task == "tool")
+    tools = deepcopy(sample.tools or [])
+    for tool in tools:
+        tool["function"] |= {"strict": True}
+    wanted = tools[0]["function"]
+    named = {"type": "function", "function": {"name": wanted["name"]}}
+    answer = client.openai.chat.completions.create(
+        model=client.model,
+        messages=sample.prompt_messages,
+        tools=tools,
+        tool_choice=named if choice == "named" else choice,
+        stream=is_stream,
+    )
+    calls = streamed_calls(answer) if is_stream else whole_calls(answer)
+    assert calls
+    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools}
+    for name, arguments in calls:
+        jsonschema.validate(json.loads(arguments), schemas[name])
+    if choice == "named":
+        assert [name for name, _ in calls] == [wanted["name"]]
+    else:
+        assert all(name in sample.answer for name, _ in calls)
+
+
+def test_a_tool_loop(client: Client) -> None:
+    """Two calls, their results, and an answer to them."""
+    sample = next(
+        s
+        for s in load_prompts("validation", 20)
+        if s.task == "tool" and s.answer.count("<tool_") == 2
+    )
+    messages: list[Any] = list(sample.prompt_messages)
+    first = client.openai.chat.completions.create(
+        model=client.model, messages=messages, tools=sample.tools
+    )
+    message = first.choices[0].message
+    assert first.choices[0].finish_reason == "tool_calls"
+    assert len(message.tool_calls or []) == 2
+    messages.append(message.model_dump(exclude_none=True))
+    messages += [
+        {"role": "tool", "tool_call_id": call.id, "content": "done"} for call in message.tool_calls
+    ]
+    second = client.openai.chat.completions.create(
+        model=client.model, messages=messages, tools=sample.tools, max_tokens=40
+    )
+    assert second.choices[0].finish_reason in ("stop", "length", "tool_calls")
+
+
+def whole_calls(answer: Any) -> list[tuple[str, str]]:
+    calls = answer.choices[0].message.tool_calls or []
+    return [(call.function.name, call.function.arguments) for call in calls]
+
+
+def streamed_calls(stream: Any) -> list[tuple[str, str]]:
+    """Assembled from deltas, of which a call's first one names it in full."""
+    calls: dict[int, list[str]] = {}
+    for chunk in stream:
+        for delta in (chunk.choices and chunk.choices[0].delta.tool_calls) or ():
+            if delta.index not in calls:
+                assert delta.id
+                assert (delta.type, bool(delta.function.name)) == ("function", True)
+                calls[delta.index] = [delta.function.name, ""]
+            calls[delta.index][1] += delta.function.arguments or ""
+    return [(name, arguments) for name, arguments in calls.values()]
 
 
 def test_sigterm_is_a_clean_end(bundled: ServerProcess) -> None:
