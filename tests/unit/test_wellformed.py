@@ -39,7 +39,9 @@ class Anything:
 @pytest.mark.parametrize("seed", range(20))
 def test_every_text_can_be_completed(seed: int, allows_control: bool) -> None:
     rng = random.Random(seed)
-    spelling = Spelling(SPELLED, WORDS, never=[65], allows_control=allows_control)
+    spelling = Spelling(
+        SPELLED, WORDS, never=[65], controls=bytes(range(32)) if allows_control else b""
+    )
     matcher, bits, text = WellformedMatcher(Anything(), spelling), np.zeros(WORDS, np.uint32), b""
     refused = 0
     for _ in range(300):

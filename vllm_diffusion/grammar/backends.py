@@ -8,6 +8,7 @@ without asking the model.
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,21 @@ SUPPORTED = ("xgrammar", "guidance")
 """The backends whose matchers can be forked and say what is forced."""
 
 
+def with_bounded_whitespace(spec: Any) -> Any:
+    """A structural tag whose JSON has no more than one space in a row, if it says nothing of it.
+
+    Models like to fall into whitespace without end, and a canvas full of it looks certain.
+    """
+    if isinstance(spec, list):
+        return [with_bounded_whitespace(part) for part in spec]
+    if not isinstance(spec, dict):
+        return spec
+    if spec.get("type") == "json_schema" and "json_schema" in spec:
+        limit = spec.get("max_whitespace_cnt")
+        return spec | {"max_whitespace_cnt": 1 if limit is None else limit}
+    return {key: with_bounded_whitespace(value) for key, value in spec.items()}
+
+
 class Backends:
     """Compiles what requests ask for; tokenizer and compilers are made when first needed."""
 
@@ -31,7 +47,7 @@ class Backends:
         self.vllm_config, self.mask_id = vllm_config, mask_id
         self.num_words = -(-vllm_config.model_config.get_vocab_size() // 32)
         self._backends: dict[str, Any] = {}
-        self._spellings: dict[bool, Spelling] = {}
+        self._spellings: dict[bytes, Spelling] = {}
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -88,12 +104,13 @@ class Backends:
         """The vocabulary as texts of this kind may use it."""
         from vllm.v1.structured_output.backend_types import StructuredOutputOptions as Kind
 
-        is_json = kind in (Kind.JSON, Kind.JSON_OBJECT)
-        if is_json not in self._spellings:
-            self._spellings[is_json] = Spelling(
-                self.spelled, self.num_words, never=[self.mask_id], allows_control=not is_json
+        controls = {Kind.JSON: b"", Kind.JSON_OBJECT: b"", Kind.STRUCTURAL_TAG: b"\r\n"}
+        allowed = controls.get(kind, bytes(range(0x20)))
+        if allowed not in self._spellings:
+            self._spellings[allowed] = Spelling(
+                self.spelled, self.num_words, never=[self.mask_id], controls=allowed
             )
-        return self._spellings[is_json]
+        return self._spellings[allowed]
 
     def _backend(self, name: str, cls: Any) -> Any:
         if name not in self._backends:
@@ -111,6 +128,8 @@ class Backends:
         from vllm.v1.structured_output.backend_xgrammar import XgrammarBackend
 
         backend = self._backend("xgrammar", XgrammarBackend)
+        if kind is Kind.STRUCTURAL_TAG:
+            spec = json.dumps(with_bounded_whitespace(json.loads(spec)))
         if kind not in (Kind.JSON, Kind.JSON_OBJECT):
             wrapped = backend.compile_grammar(kind, spec, stop_token_ids=set(stop_ids))
             return XgrammarMatcher(wrapped.matcher)

@@ -40,7 +40,14 @@ def _can_be_completed(begun: bytes) -> bool:
 
 
 class Spelling:
-    """The bytes of a vocabulary's tokens, and which of them may follow which beginnings."""
+    """The bytes of a vocabulary's tokens, and which of them may follow which beginnings.
+
+    Args:
+        spelled: V texts.
+        num_words: W.
+        never: tokens that are not text.
+        controls: control characters that a text may hold.
+    """
 
     def __init__(
         self,
@@ -48,13 +55,13 @@ class Spelling:
         num_words: int,
         *,
         never: Sequence[int],
-        allows_control: bool,
+        controls: bytes,
     ) -> None:
         self.spelled, self.num_words = spelled, num_words
         self.usable = [
             token
             for token, text in enumerate(spelled)
-            if token not in never and (allows_control or not any(byte < 0x20 for byte in text))
+            if token not in never and all(byte >= 0x20 or byte in controls for byte in text)
         ]
         # Only these can go on with a character, and they are few.
         self.continuing = [
