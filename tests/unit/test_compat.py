@@ -35,6 +35,7 @@ from vllm_diffusion.server.prometheus import DiffusionProm
 TARGETS = {
     "runner_without_triton": (VllmConfig, "use_v2_model_runner"),
     "request_validation": (SamplingParams, "_validate_diffusion"),
+    "structured_output_validation": (SamplingParams, "_validate_structured_outputs"),
     "prompt_validation": (InputProcessor, "process_inputs"),
     "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
@@ -64,6 +65,7 @@ def test_the_patches_are_frozen() -> None:
     assert names == [
         "runner_without_triton",
         "request_validation",
+        "structured_output_validation",
         "prompt_validation",
         "no_draft_round_trip",
         "prometheus_metrics",

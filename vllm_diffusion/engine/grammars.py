@@ -17,8 +17,8 @@ from torch import Tensor
 from vllm.logger import init_logger
 from vllm.utils.torch_utils import async_tensor_h2d
 
+from vllm_diffusion.engine.grammar_backends import Backends
 from vllm_diffusion.engine.requests import has_grammar
-from vllm_diffusion.grammar.backends import Backends
 from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.mask import mask_rows
 from vllm_diffusion.grammar.walk import GuidedCanvas, Vocabulary

@@ -24,11 +24,11 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
+from vllm_diffusion.engine.grammar_backends import Backends
+from vllm_diffusion.engine.grammar_guard import guard_of
 from vllm_diffusion.engine.ledger import Ledger
 from vllm_diffusion.engine.prompt_scores import PromptScores
 from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
-from vllm_diffusion.grammar.backends import Backends
-from vllm_diffusion.grammar.guard import guard_of
 from vllm_diffusion.models.serving import plan_of
 
 PLACEHOLDER = -1

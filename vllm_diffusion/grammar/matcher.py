@@ -16,6 +16,10 @@ Bits = NDArray[np.uint32]
 """(W,): 32 tokens a word, the first in the lowest bit."""
 
 
+BACKENDS = ("xgrammar", "guidance")
+"""vLLM's names of the libraries whose matchers can be forked and say what is forced."""
+
+
 class Matcher(Protocol):
     """A position in a grammar; only moves forward."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.grammar.backends import SUPPORTED
+from vllm_diffusion.grammar.matcher import BACKENDS
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX
 
@@ -57,9 +57,9 @@ def check_structured(params: SamplingParams, model_config: ModelConfig) -> None:
     asked = params.structured_outputs
     if asked is None or asked.all_constraints_none():
         return
-    if asked._backend not in SUPPORTED:
+    if asked._backend not in BACKENDS:
         raise VLLMValidationError(
-            f"structured output is followed by {' or '.join(SUPPORTED)} for diffusion models, and "
+            f"structured output is followed by {' or '.join(BACKENDS)} for diffusion models, and "
             f"this one needs {asked._backend!r}; start the server with "
             '--structured-outputs-config \'{"backend": "auto"}\' and write the grammar so that '
             "one of the two can compile it",

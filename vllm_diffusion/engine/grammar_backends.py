@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.sampling_params import SamplingParams
 
-SUPPORTED = ("xgrammar", "guidance")
-"""The backends whose matchers can be forked and say what is forced."""
-
 
 def with_bounded_whitespace(spec: Any) -> Any:
     """A structural tag whose JSON has no more than one space in a row, if it says nothing of it.

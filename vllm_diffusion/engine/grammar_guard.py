@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vllm.v1.request import Request
 
-    from vllm_diffusion.grammar.backends import Backends
+    from vllm_diffusion.engine.grammar_backends import Backends
     from vllm_diffusion.grammar.matcher import Matcher
 
 
