@@ -55,6 +55,7 @@ def _once(patch: Callable[[], None]) -> Callable[[], None]:
             ACTIVE[patch.__name__] = (patch.__doc__ or "").strip().splitlines()[0]
 
     apply.__name__ = patch.__name__
+    apply.__doc__ = (patch.__doc__ or "").strip().splitlines()[0]
     return apply
 
 
@@ -259,6 +260,32 @@ def openai_handlers() -> None:
     api_router.init_generate_state = init_generate_state
 
 
+@_once
+def sample_in_the_same_call() -> None:
+    """One call of the worker a step instead of two.
+
+    Without it the engine core calls the worker once for the forward and once
+    more for the denoising step, so that it can compute a grammar's bitmask in
+    between; this package's worker follows grammars itself. Acts in the worker,
+    on this package's model state alone, which applies it. Remove when vLLM
+    lets a model say that it needs nothing in between.
+    """
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    from vllm_diffusion.engine.model_state import BlockDiffusionState
+
+    original = _take(GPUModelRunner, "execute_model")
+
+    def execute_model(self: Any, *args: Any, dummy_run: bool = False, **kwargs: Any) -> Any:
+        output = original(self, *args, dummy_run=dummy_run, **kwargs)
+        is_ours = isinstance(self.model_state, BlockDiffusionState)
+        if output is None and is_ours and not dummy_run:
+            return self.sample_tokens(None)
+        return output
+
+    GPUModelRunner.execute_model = execute_model
+
+
 PATCHES: tuple[Callable[[], None], ...] = (
     runner_without_triton,
     request_validation,
@@ -270,8 +297,11 @@ PATCHES: tuple[Callable[[], None], ...] = (
     openai_handlers,
 )
 
+WORKER_PATCHES: tuple[Callable[[], None], ...] = (sample_in_the_same_call,)
+"""Those on modules that only a worker loads; the model state applies them."""
+
 
 def apply() -> None:
-    """Apply every patch; safe to call again."""
+    """Apply every patch but the workers'; safe to call again."""
     for patch in PATCHES:
         patch()

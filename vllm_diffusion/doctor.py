@@ -80,6 +80,8 @@ def _patches() -> Iterator[Finding]:
     plugin.register()
     for name, why in compat.ACTIVE.items():
         yield Finding("patch", name, why)
+    for patch in compat.WORKER_PATCHES:
+        yield Finding("patch", patch.__name__, f"In workers: {patch.__doc__}")
 
 
 def _kernels() -> Iterator[Finding]:

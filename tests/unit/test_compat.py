@@ -61,6 +61,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def test_the_patches_are_frozen() -> None:
     """A new patch is seen here, and in ``docs/structure.md``."""
+    assert [patch.__name__ for patch in compat.WORKER_PATCHES] == ["sample_in_the_same_call"]
     names = [patch.__name__ for patch in compat.PATCHES]
     assert names == [
         "runner_without_triton",
@@ -82,7 +83,7 @@ def test_active_patches_say_why(fresh: Callable[[], None]) -> None:
 
 
 def test_every_patch_says_when_it_can_go() -> None:
-    for patch in compat.PATCHES:
+    for patch in (*compat.PATCHES, *compat.WORKER_PATCHES):
         closure = [cell.cell_contents for cell in patch.__closure__ or ()]
         doc = next(c.__doc__ for c in closure if callable(c) and c.__name__ == patch.__name__)
         for phrase in ("Without it", "Acts ", "Remove when"):

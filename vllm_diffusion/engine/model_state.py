@@ -24,6 +24,7 @@ from vllm.v1.worker.gpu.model_states.interface import ModelState
 from vllm.v1.worker.gpu.states import RequestState
 from vllm.v1.worker.utils import AttentionGroup
 
+from vllm_diffusion import compat
 from vllm_diffusion.attention.selfcheck import check_backends
 from vllm_diffusion.attention.virtual import VirtualSequences, split, whole
 from vllm_diffusion.engine.grammars import Grammars
@@ -51,6 +52,8 @@ class BlockDiffusionState(ModelState):
         self, vllm_config: VllmConfig, model: nn.Module, encoder_cache: Any, device: torch.device
     ) -> None:
         super().__init__(vllm_config, model, encoder_cache, device)
+        for patch in compat.WORKER_PATCHES:
+            patch()
         self.plan = plan_of(self.model_config)
         self.record = self.plan.record
         self.page = vllm_config.cache_config.block_size
