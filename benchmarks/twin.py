@@ -59,7 +59,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         metavar="T",
         help="of the diffusion model; 1 accepts one token a step, 'default' is the model's own "
-        "(1 0.999 default 0.9; quick: 1 default)",
+        "(1 0.999 default 0.99; quick: 1 default)",
     )
     add("--max-tokens", type=int, default=160, metavar="N", help="most tokens of an answer")
     add("--diffusion", type=Path, default=Path("examples/models/tiny-diffusion"), metavar="FOLDER")
@@ -94,7 +94,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "speed_per_task": 5,
         "repeats": 3,
         "concurrency": [1, 4, 16],
-        "thresholds": ["1", "0.999", "default", "0.9"],
+        "thresholds": ["1", "0.999", "default", "0.99"],
         "docs": Path("docs"),
     }
     for name, value in (quick if arguments.quick else full).items():
