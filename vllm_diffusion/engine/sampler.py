@@ -57,7 +57,7 @@ class DiffusionSampler:
         params: RequestParams,
         req_states: RequestState,
         max_model_len: int,
-        grammars: Grammars,
+        grammars: Grammars | None = None,
         logprobs_mode: str = "raw_logprobs",
     ) -> None:
         self.plan = plan
@@ -149,7 +149,7 @@ class DiffusionSampler:
         """Denoise; returns tokens (B, L) whose first so many (B,) are emitted."""
         canvas, slot_B = self.canvas, of.slot_B
         step_B = canvas.step_S[slot_B]
-        guided = self.grammars.of_step(of.host)
+        guided = self.grammars.of_step(of.host) if self.grammars is not None else None
         if guided is not None:
             guided.mask(logits_NV)
         last_row_B1 = (of.num_rows_B - 1)[:, None]
