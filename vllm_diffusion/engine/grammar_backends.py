@@ -22,19 +22,26 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
 
-def with_bounded_whitespace(spec: Any) -> Any:
-    """A structural tag whose JSON has no more than one space in a row, if it says nothing of it.
+def with_bounded_json(spec: Any, end: str = "") -> Any:
+    """A structural tag whose JSON is bounded where it says nothing of it.
 
-    Models like to fall into whitespace without end, and a canvas full of it looks certain.
+    No more than one space in a row: models like to fall into whitespace without end, and a canvas
+    full of it looks certain. And not the tag's own end within a string, at which tool parsers
+    would cut the call off.
     """
     if isinstance(spec, list):
-        return [with_bounded_whitespace(part) for part in spec]
+        return [with_bounded_json(part, end) for part in spec]
     if not isinstance(spec, dict):
         return spec
     if spec.get("type") == "json_schema" and "json_schema" in spec:
         limit = spec.get("max_whitespace_cnt")
-        return spec | {"max_whitespace_cnt": 1 if limit is None else limit}
-    return {key: with_bounded_whitespace(value) for key, value in spec.items()}
+        spec = spec | {"max_whitespace_cnt": 1 if limit is None else limit}
+        if spec.get("style", "json") == "json" and end and not spec.get("excludes"):
+            spec["excludes"] = [end]
+        return spec
+    if spec.get("type") == "tag" and isinstance(spec.get("end"), str):
+        end = spec["end"].strip("}] \n")
+    return {key: with_bounded_json(value, end) for key, value in spec.items()}
 
 
 class Backends:
@@ -126,7 +133,7 @@ class Backends:
 
         backend = self._backend("xgrammar", XgrammarBackend)
         if kind is Kind.STRUCTURAL_TAG:
-            spec = json.dumps(with_bounded_whitespace(json.loads(spec)))
+            spec = json.dumps(with_bounded_json(json.loads(spec)))
         if kind not in (Kind.JSON, Kind.JSON_OBJECT):
             wrapped = backend.compile_grammar(kind, spec, stop_token_ids=set(stop_ids))
             return XgrammarMatcher(wrapped.matcher)
