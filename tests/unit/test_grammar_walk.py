@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.mask import mask_rows
-from vllm_diffusion.grammar.matcher import Bits, first_allowed, is_allowed
+from vllm_diffusion.grammar.matcher import Bits, NoMatcher, first_allowed, is_allowed
+from vllm_diffusion.grammar.thinking import ThinkingMatcher
 from vllm_diffusion.grammar.walk import GuidedCanvas, Vocabulary
 
 STOP, MASK, WORDS = 0, 9, 1
@@ -164,6 +165,31 @@ def test_closing(limit: int) -> None:
     for _ in range(2):  # the second time from memory
         found = closing.path(ListMatcher(texts), limit)
         assert found == ([2, 3, 4, STOP] if limit >= 4 else None)
+
+
+def test_thoughts_are_free_and_what_follows_them_is_not() -> None:
+    """Token 8 ends them; no end of the text is looked for before."""
+    matcher = ThinkingMatcher(ListMatcher([(1, 2)]), lambda tokens: tokens[-1:] == [8], [5])
+    bits = np.zeros(WORDS, np.uint32)
+    matcher.fill(bits)
+    assert len(first_allowed(bits, 99)) == 32
+    assert Closing(WORDS, (STOP,), tuple(range(1, 9))).path(matcher, 9) is None
+    before = matcher.fork()
+    assert all(matcher.accept(token) for token in (7, 3, 8))
+    assert not matcher.fork().accept(2)
+    assert all(matcher.accept(token) for token in (1, 2, STOP))
+    assert matcher.is_done
+    assert not before.is_done
+    assert before.accept(2)
+
+
+def test_a_grammar_that_was_not_compiled_ends_its_text_at_once() -> None:
+    canvas = guided([])
+    canvas.matcher = NoMatcher()
+    tokens, masked = [MASK] * 4, [True] * 4
+    canvas.walk(tokens, masked, 4)
+    assert canvas.is_stuck
+    assert (tokens[0], masked[0]) == (STOP, False)
 
 
 def test_bits() -> None:

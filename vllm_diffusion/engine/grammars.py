@@ -21,10 +21,12 @@ from vllm_diffusion.engine.grammar_backends import Backends
 from vllm_diffusion.engine.requests import has_grammar
 from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.mask import mask_rows
+from vllm_diffusion.grammar.matcher import Matcher, NoMatcher
 from vllm_diffusion.grammar.walk import GuidedCanvas, Vocabulary
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.sampling_params import SamplingParams
     from vllm.v1.core.sched.output import NewRequestData
 
     from vllm_diffusion.canvas import Canvas
@@ -51,7 +53,7 @@ class Grammars:
             return
         backends = self.backends
         guided = GuidedCanvas(
-            matcher=backends.matcher(params, prompt),
+            matcher=self._matcher(request.req_id, params, prompt),
             bits_W=np.zeros(backends.num_words, dtype=np.uint32),
             vocabulary=Vocabulary(
                 mask_id=self.plan.mask_id,
@@ -75,6 +77,15 @@ class Grammars:
         guided.walk(tokens, masked, width)
         canvas.tokens_SL[slot, :width] = torch.tensor(tokens, device=canvas.tokens_SL.device)
         canvas.masked_SL[slot, :width] = torch.tensor(masked, device=canvas.masked_SL.device)
+
+    def _matcher(self, request_id: str, params: SamplingParams, prompt: list[int]) -> Matcher:
+        try:
+            return self.backends.matcher(params, prompt)
+        except Exception:
+            # The engine core has compiled it; but the worker's is stricter, and other requests
+            # must not end with this one.
+            logger.exception("The grammar of request %s cannot be compiled.", request_id)
+            return NoMatcher()
 
     def remove(self, slot: int) -> None:
         self.guided.pop(slot, None)

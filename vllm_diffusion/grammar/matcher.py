@@ -63,6 +63,24 @@ class XgrammarMatcher:
         return XgrammarMatcher(self._matcher.fork())
 
 
+class NoMatcher:
+    """Of a grammar that could not be compiled: nothing may come, so the request ends at once."""
+
+    is_done = False
+
+    def accept(self, token: int) -> bool:
+        return False
+
+    def fill(self, bits_W: Bits) -> None:
+        bits_W.fill(0)
+
+    def forced_text(self) -> str:
+        return ""
+
+    def fork(self) -> NoMatcher:
+        return self
+
+
 class GuidanceMatcher:
     """Around an ``LLMatcher``, whose grammar may end before the stop token is there."""
 
