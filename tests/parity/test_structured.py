@@ -17,6 +17,7 @@ from tests.checkpoints import llada, nemotron_labs, sdar
 from tests.parity.engines import Engine, EnginePool, Outcome
 from tests.structured.schemas import schemas
 from tests.structured.texts import grammars, parses, regexes
+from vllm_diffusion.engine.grammar_backends import Backends
 
 # ``VLLM_DIFFUSION_TEST_SCHEMAS=200`` is the whole collection for each family.
 NUM_SCHEMAS = int(os.environ.get("VLLM_DIFFUSION_TEST_SCHEMAS", "32"))
@@ -158,6 +159,25 @@ def test_preempted(pool: EnginePool, folders: dict[str, Path]) -> None:
     texts, _ = ask(engine, constraints, max_tokens=140)
     assert engine.preempted
     assert texts == expected
+
+
+def test_a_grammar_that_only_the_worker_cannot_compile(
+    pool: EnginePool, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request ends with an error, and the others do not notice."""
+    compile_grammar = Backends.matcher
+
+    def matcher(self: Backends, params: Any, prompt: list[int]) -> Any:
+        if params.structured_outputs.regex == "[a-c]{5}":
+            raise RuntimeError("as a library would")
+        return compile_grammar(self, params, prompt)
+
+    monkeypatch.setattr(Backends, "matcher", matcher)
+    constraints: list[dict[str, Any]] = [{"regex": "[a-c]{5}"}, {"regex": "[d-f]{5}"}, {}]
+    texts, outcomes = ask(open_engine(pool, folders["sdar"]), constraints, max_tokens=20)
+    assert outcomes[0].reason == "error"
+    assert re.fullmatch("[d-f]{5}", texts[1])
+    assert outcomes[2].reason in ("stop", "length")
 
 
 @pytest.mark.slow

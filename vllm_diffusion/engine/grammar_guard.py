@@ -22,9 +22,6 @@ class Guard:
         """Follow the text; False where it leaves the grammar. Anything may follow its end."""
         return all(self._matcher.is_done or self._matcher.accept(token) for token in tokens)
 
-    def is_terminated(self) -> bool:
-        return self._matcher.is_done
-
 
 def guard_of(request: Request, backends: Backends) -> Future[Any]:
     """A guard for the request, or the reason why its grammar cannot be compiled."""
