@@ -1,0 +1,266 @@
+"""The automaton's answers against brute force over all strings of tiny vocabularies."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_diffusion.grammar.automaton import TooLargeError, compile_regex
+from vllm_diffusion.grammar.lattice import (
+    Automata,
+    Block,
+    backward,
+    class_factors,
+    class_scores,
+    path,
+    scatter_max,
+    scatter_sum,
+)
+
+SPELLED = [b"a", b"b", b"ab", b"1", b"<mask>", b"<stop>", b"<also>"]
+MASK, STOPS = 4, (5, 6)
+REGEXES = [
+    "yes|a",
+    "ab|ba|b1",
+    "a*b",
+    "(ab)+1?",
+    "[ab]{2,4}",
+    "a|ab|abb",
+    "1(a|b1)*",
+    "(a|b){0,3}1",
+    "a*?b?",
+    "(a*b*)*1",
+]
+
+
+def spell(tokens: tuple[int, ...]) -> str | None:
+    """The text of the tokens; None with a token that is no text."""
+    if any(token >= MASK for token in tokens):
+        return None
+    return b"".join(SPELLED[token] for token in tokens).decode()
+
+
+def up_to_stop(tokens: tuple[int, ...]) -> tuple[int, ...]:
+    at = next((i for i, token in enumerate(tokens) if token in STOPS), len(tokens))
+    return tokens[: at + 1]
+
+
+def ends_well(regex: str, tokens: tuple[int, ...]) -> bool | None:
+    """Whether the text up to its stop token matches; None where there is no stop token."""
+    at = next((i for i, token in enumerate(tokens) if token in STOPS), None)
+    if at is None:
+        return None
+    text = spell(tokens[:at])
+    return text is not None and re.fullmatch(regex, text) is not None
+
+
+def completions(slack: int) -> Iterator[tuple[int, ...]]:
+    texts = range(MASK)
+    for length in range(slack):
+        for rest in itertools.product(texts, repeat=length):
+            yield (*rest, STOPS[0])
+
+
+@functools.cache
+def is_valid(regex: str, tokens: tuple[int, ...], slack: int) -> bool:
+    ended = ends_well(regex, tokens)
+    if ended is not None:
+        return ended
+    return any(ends_well(regex, (*tokens, *rest)) for rest in completions(slack))
+
+
+def brute_force(
+    regex: str, log_p_LV: torch.Tensor, fixed: list[int], end: int, slack: int
+) -> dict[tuple[int, ...], float]:
+    """Every valid canvas of ``end`` tokens with its probability, not normalised."""
+    options = [[token] if token >= 0 else range(len(SPELLED)) for token in fixed[:end]]
+    found = {}
+    for tokens in itertools.product(*options):
+        if is_valid(regex, tokens, slack):
+            score = sum(
+                log_p_LV[i, token].double().item() for i, token in enumerate(tokens) if fixed[i] < 0
+            )
+            found[tokens] = score
+    return found
+
+
+def block_of(
+    regexes: list[str], log_p_KLV: torch.Tensor, fixed: list[list[int]], ends: list[int], slack: int
+) -> tuple[Block, Automata]:
+    automata = [compile_regex(regex, SPELLED, STOPS, [MASK]) for regex in regexes]
+    block = Block(
+        log_p_KLV=log_p_KLV,
+        fixed_KL=torch.tensor(fixed),
+        start_K=torch.tensor([automaton.start for automaton in automata]),
+        end_K=torch.tensor(ends),
+        slack_K=torch.full((len(regexes),), slack),
+    )
+    return block, Automata.stack(automata, torch.device("cpu"))
+
+
+def random_log_p(seed: int, count: int, length: int, scale: float) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, length, len(SPELLED), generator=generator) * scale
+    logits[..., MASK] = -torch.inf
+    return logits.log_softmax(dim=-1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    regexes=st.lists(st.sampled_from(REGEXES), min_size=1, max_size=3),
+    seed=st.integers(0, 10**6),
+    length=st.integers(1, 4),
+    slack=st.integers(0, 3),
+    scale=st.sampled_from([0.3, 3.0, 60.0]),
+    data=st.data(),
+)
+def test_best_text_and_marginals_equal_brute_force(regexes, seed, length, slack, scale, data):
+    log_p = random_log_p(seed, len(regexes), length, scale)
+    ends = [data.draw(st.integers(1, length)) for _ in regexes]
+    fixed = []
+    for k, (regex, end) in enumerate(zip(regexes, ends, strict=True)):
+        valid = brute_force(regex, log_p[k], [-1] * length, end, slack)
+        row = [-1] * length
+        if valid and data.draw(st.booleans()):
+            # Some positions of a valid text are settled.
+            text = data.draw(st.sampled_from(sorted(valid)))
+            for at in data.draw(st.sets(st.integers(0, end - 1))):
+                row[at] = text[at]
+        fixed.append(row)
+    block, automata = block_of(regexes, log_p, fixed, ends, slack)
+    best = class_scores(block, automata, scatter_max)
+    best_KL = path(log_p, backward(best, block, automata, scatter_max), block, automata)
+    sums = class_scores(block, automata, scatter_sum)
+    to_exit = backward(sums, block, automata, scatter_sum)
+    factor = class_factors(sums, to_exit, block, automata)
+    marginal = (
+        log_p.double() + factor.gather(2, automata.class_KV[:, None].expand(log_p.shape))
+    ).exp()
+    for k, (regex, end) in enumerate(zip(regexes, ends, strict=True)):
+        expected = brute_force(regex, log_p[k], fixed[k], end, slack)
+        if not expected:
+            continue  # too short for any text: what happens then is tested below
+        # What stands behind a stop token is no part of the text.
+        texts: dict[tuple[int, ...], float] = {}
+        for tokens in expected:
+            text = up_to_stop(tokens)
+            texts[text] = sum(
+                log_p[k, at, token].item() for at, token in enumerate(text) if fixed[k][at] < 0
+            )
+        found = up_to_stop(tuple(best_KL[k, :end].tolist()))
+        assert texts[found] == pytest.approx(max(texts.values()), rel=1e-6, abs=1e-5)
+        total = torch.tensor(list(expected.values()), dtype=torch.float64).logsumexp(0).item()
+        exact = torch.zeros(length, len(SPELLED), dtype=torch.float64)
+        for tokens, score in expected.items():
+            for at, token in enumerate(tokens):
+                exact[at, token] += torch.tensor(score - total).double().exp()
+        for at in range(end):
+            if fixed[k][at] < 0:
+                torch.testing.assert_close(marginal[k, at], exact[at], atol=1e-6, rtol=1e-5)
+
+
+def test_draws_have_the_exact_distribution():
+    length, slack, count = 3, 1, 20_000
+    log_p = random_log_p(5, 1, length, 1.0)
+    expected = brute_force("(a|b){0,3}1", log_p[0], [-1] * length, length, slack)
+    log_p_KLV = log_p.expand(count, -1, -1)
+    block, automata = block_of(["(a|b){0,3}1"], log_p, [[-1] * length], [length], slack)
+    block = Block(
+        log_p_KLV,
+        *(
+            x.expand(count, *x.shape[1:])
+            for x in (block.fixed_KL, block.start_K, block.end_K, block.slack_K)
+        ),
+    )
+    automata = Automata(
+        *(
+            x.expand(count, -1)
+            for x in (automata.src_KE, automata.class_KE, automata.dst_KE, automata.class_KV)
+        ),
+        automata.distance_KN.expand(count, -1),
+        automata.done_K.expand(count),
+        automata.num_classes,
+    )
+    generator = torch.Generator().manual_seed(1)
+
+    def noise(at: int) -> torch.Tensor:
+        u = torch.rand(count, len(SPELLED), generator=generator).clamp(1e-9, 1 - 1e-7)
+        return -(-u.log()).log()
+
+    to_exit = backward(class_scores(block, automata, scatter_sum), block, automata, scatter_sum)
+    drawn = path(log_p_KLV, to_exit, block, automata, noise)
+    counts: dict[tuple[int, ...], int] = dict.fromkeys(expected, 0)
+    for row in drawn.tolist():
+        counts[tuple(row)] += 1  # an invalid text is a KeyError
+    total = torch.tensor(list(expected.values()), dtype=torch.float64).logsumexp(0).item()
+    probs = torch.tensor([score - total for score in expected.values()]).exp() * count
+    found = torch.tensor(list(counts.values())).float()
+    often = probs >= 5
+    chi = ((found - probs) ** 2 / probs)[often].sum().item()
+    half = torch.tensor([(often.sum().item() - 1) / 2, chi / 2])
+    assert torch.special.gammaincc(half[0], half[1]).item() > 0.01
+
+
+def test_a_text_that_does_not_fit_gets_as_near_to_its_end_as_it_can():
+    log_p = random_log_p(0, 1, 2, 1.0)
+    block, automata = block_of(["(ab){6}"], log_p, [[-1, -1]], [2], 0)
+    best = class_scores(block, automata, scatter_max)
+    found = path(log_p, backward(best, block, automata, scatter_max), block, automata)
+    assert found.tolist() == [[2, 2]]  # "abab": no other two tokens get that far
+
+
+def test_a_forced_token_may_be_arbitrarily_improbable():
+    log_p = torch.full((1, 4, len(SPELLED)), -1e4)
+    log_p[..., 3] = 0.0  # the model is sure of a token that never may come
+    block, automata = block_of(["ab"], log_p, [[0, -1, -1, -1]], [4], 0)
+    sums = class_scores(block, automata, scatter_sum)
+    factor = class_factors(sums, backward(sums, block, automata, scatter_sum), block, automata)
+    marginal = log_p[0, 1, 1] + factor[0, 1, automata.class_KV[0, 1]]
+    assert marginal.exp().item() == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("regex", REGEXES)
+def test_fits_says_whether_any_text_is_left(regex):
+    automaton = compile_regex(regex, SPELLED, STOPS, [MASK])
+    log_p = torch.zeros(3, len(SPELLED))
+    for known in itertools.product([-1, 0, 1, 2, 3, 5], repeat=3):
+        expected = bool(brute_force(regex, log_p, list(known), 3, 2))
+        if not brute_force(regex, log_p, [-1] * 3, 3, 2):
+            continue
+        tokens = [None if token < 0 else token for token in known]
+        assert automaton.fits(automaton.start, tokens, 2) == expected, known
+
+
+def test_steps_follow_the_language():
+    automaton = compile_regex("a*b", SPELLED, STOPS, [MASK])
+    state = automaton.start
+    for token in (0, 0, 2, 5):
+        state = automaton.step(state, token)
+        assert state is not None
+    assert state == automaton.done
+    assert automaton.step(state, 3) == automaton.done
+    assert automaton.step(automaton.start, 3) is None
+    assert automaton.distance_N[automaton.start] == 2
+
+
+def test_what_no_tokens_can_spell_is_refused():
+    with pytest.raises(ValueError, match="no text"):
+        compile_regex("x+", SPELLED, STOPS, [MASK])
+    with pytest.raises(ValueError):
+        compile_regex("(", SPELLED, STOPS, [MASK])
+
+
+def test_automata_beyond_the_bounds_are_refused(monkeypatch):
+    monkeypatch.setattr("vllm_diffusion.grammar.automaton.MAX_EDGES", 3)
+    with pytest.raises(TooLargeError, match="edges"):
+        compile_regex("[ab]{3}", SPELLED, STOPS, [MASK])
+    monkeypatch.setattr("vllm_diffusion.grammar.automaton.MAX_CELLS", 3)
+    with pytest.raises(TooLargeError, match="states"):
+        compile_regex("[ab]{3}", SPELLED, STOPS, [MASK])
