@@ -152,7 +152,7 @@ def test_small_chunks(pool: EnginePool, folders: dict[str, Path], options: dict[
 
 def test_preempted(pool: EnginePool, folders: dict[str, Path]) -> None:
     """A request that starts over goes on in the middle of its grammar."""
-    constraints = [{"regex": f"[a-f ]{{{100 + n}}}([0-9]{{3}}-)+"} for n in range(4)]
+    constraints = [{"regex": f"[a-f ]{{{200 + n}}}([0-9]{{3}}-)+"} for n in range(4)]
     short = {"max_model_len": 192}
     expected, _ = ask(open_engine(pool, folders["sdar"], **short), constraints, max_tokens=140)
     engine = open_engine(pool, folders["sdar"], num_gpu_blocks_override=8, **short)

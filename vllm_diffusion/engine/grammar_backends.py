@@ -69,6 +69,23 @@ class Backends:
         return list(info.decoded_vocab)
 
     @cached_property
+    def no_text(self) -> list[int]:
+        """Tokens that stand for no text: the mask, and the tokenizer's special ones."""
+        size = len(self.spelled)
+        special = {token for token in self.tokenizer.all_special_ids if token < size}
+        return sorted(special | {self.mask_id})
+
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether something that no grammar is about may stand in front of an answer."""
+        return self._end_of_thoughts is not None
+
+    def is_closed(self, backend: str) -> bool:
+        """Whether objects have their schema's properties alone, where it does not say."""
+        config = self.vllm_config.structured_outputs_config
+        return backend == "xgrammar" or config.disable_additional_properties
+
+    @cached_property
     def closers(self) -> tuple[int, ...]:
         """Tokens of one byte, those first that may bring a text to its end."""
         order = CLOSERS + bytes(byte for byte in range(256) if byte not in CLOSERS)
@@ -122,7 +139,8 @@ class Backends:
             self._backends[name] = cls(self.vllm_config, tokenizer=self.tokenizer, vocab_size=size)
         return self._backends[name]
 
-    def _separators(self) -> tuple[str, str]:
+    def separators(self) -> tuple[str, str]:
+        """Behind items and keys of JSON."""
         is_compact = self.vllm_config.structured_outputs_config.disable_any_whitespace
         return (",", ":") if is_compact else (", ", ": ")
 
@@ -140,7 +158,7 @@ class Backends:
         context = backend.compiler.compile_json_schema(
             spec if kind is Kind.JSON else '{"type": "object"}',
             any_whitespace=False,
-            separators=self._separators(),
+            separators=self.separators(),
         )
         matcher = xgrammar.GrammarMatcher(context, override_stop_tokens=list(stop_ids))
         return XgrammarMatcher(matcher)
@@ -158,7 +176,7 @@ class Backends:
             schema: Any = spec if kind is Kind.JSON else '{"type": "object"}'
             if backend.disable_additional_properties:
                 schema = process_for_additional_properties(schema)
-            comma, colon = self._separators()
+            comma, colon = self.separators()
             grammar = llguidance.LLMatcher.grammar_from_json_schema(
                 schema,
                 defaults={

@@ -17,11 +17,14 @@ from torch import Tensor
 from vllm.logger import init_logger
 from vllm.utils.torch_utils import async_tensor_h2d
 
+from vllm_diffusion.engine.automata import CompiledAutomata
+from vllm_diffusion.engine.constrained import Constraints
 from vllm_diffusion.engine.grammar_backends import Backends
 from vllm_diffusion.engine.requests import has_grammar
 from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.mask import mask_rows
 from vllm_diffusion.grammar.matcher import Matcher, NoMatcher
+from vllm_diffusion.grammar.track import Track
 from vllm_diffusion.grammar.walk import GuidedCanvas, Vocabulary
 
 if TYPE_CHECKING:
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
     from vllm.v1.core.sched.output import NewRequestData
 
     from vllm_diffusion.canvas import Canvas
+    from vllm_diffusion.denoise.sample import Draws
     from vllm_diffusion.engine.canvases import Canvases
+    from vllm_diffusion.engine.constrained import Texts
     from vllm_diffusion.plan import DecodePlan
 
 logger = init_logger(f"vllm.{__name__}")
@@ -42,6 +47,8 @@ class Grammars:
     def __init__(self, vllm_config: VllmConfig, plan: DecodePlan, max_model_len: int) -> None:
         self.plan, self.max_model_len = plan, max_model_len
         self.backends = Backends(vllm_config, plan.mask_id)
+        self.automata = CompiledAutomata(self.backends)
+        self.constraints = Constraints(plan.mask_id)
         self.guided: dict[int, GuidedCanvas] = {}
 
     def add(self, slot: int, request: NewRequestData, canvas: Canvas) -> None:
@@ -64,11 +71,11 @@ class Grammars:
             block_length=self.plan.request_params(params.extra_args).block_length,
             num_left=min(params.max_tokens, self.max_model_len - len(prompt)),
         )
+        automaton = self.automata.of(params)
+        guided.track = None if automaton is None else Track(automaton)
         # A request that lost its K and V comes back with what it has emitted.
         known = request.prefill_token_ids or prompt
-        for token in known[len(prompt) :]:
-            guided.matcher.accept(token)
-        guided.emitted(len(known) - len(prompt))
+        guided.replay(list(known[len(prompt) :]))
         self.guided[slot] = guided
         is_aligned = self.plan.record.mask_group == "block_causal"
         block = guided.block_length
@@ -98,16 +105,22 @@ class Grammars:
         index = [b for b, slot in enumerate(slots) if slot in self.guided]
         if not index:
             return None
-        return GuidedStep(canvases, index, [self.guided[slots[b]] for b in index])
+        guided = [self.guided[slots[b]] for b in index]
+        return GuidedStep(canvases, index, guided, self.constraints)
 
 
 class GuidedStep:
     """One denoising step's guided canvases, ``index_K`` of the step's."""
 
     def __init__(
-        self, canvases: Canvases, index_K: list[int], guided_K: list[GuidedCanvas]
+        self,
+        canvases: Canvases,
+        index_K: list[int],
+        guided_K: list[GuidedCanvas],
+        constraints: Constraints,
     ) -> None:
         self.canvases, self.index_K, self.guided_K = canvases, index_K, guided_K
+        self.constraints = constraints
 
     def mask(self, logits_NV: Tensor) -> None:
         """Leave the tokens that may stand at each frontier, in place."""
@@ -126,6 +139,22 @@ class GuidedStep:
             logits_NV,
             async_tensor_h2d(row_K, device=device),
             async_tensor_h2d(bits_KW, device=device),
+        )
+
+    def texts(
+        self, logits_NV: Tensor, tokens_BL: Tensor, masked_BL: Tensor, draws: Draws | None
+    ) -> Texts | None:
+        """What the automata make of the step, and of its logits; None where there are none."""
+        found = [
+            (b, guided.track, guided.num_left)
+            for b, guided in zip(self.index_K, self.guided_K, strict=True)
+            if guided.track is not None and not guided.matcher.is_done
+        ]
+        if not found:
+            return None
+        index, tracks, num_left = zip(*found, strict=True)
+        return self.constraints.texts(
+            logits_NV, self.canvases, index, tracks, num_left, tokens_BL, masked_BL, draws
         )
 
     def walk(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,7 +184,10 @@ class GuidedStep:
         ):
             if not end or guided.is_stuck:
                 continue
+            had_track = guided.track is not None
             guided.walk(tokens, masked, end)
+            if had_track and guided.track is None:
+                logger.warning("A grammar's automaton disagrees with it, and is left out.")
             if guided.is_stuck:
                 logger.error("A grammar allows no token at all; its request ends.")
         both_2KL = torch.tensor((tokens_KL, masked_KL), dtype=torch.int64).to(tokens_BL.device)

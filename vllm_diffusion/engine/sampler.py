@@ -150,8 +150,10 @@ class DiffusionSampler:
         canvas, slot_B = self.canvas, of.slot_B
         step_B = canvas.step_S[slot_B]
         guided = self.grammars.of_step(of.host) if self.grammars is not None else None
+        tokens_BL, texts = canvas.tokens_SL[slot_B], None
         if guided is not None:
             guided.mask(logits_NV)
+            texts = guided.texts(logits_NV, tokens_BL, canvas.masked_SL[slot_B], draws)
         last_row_B1 = (of.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,
@@ -159,7 +161,8 @@ class DiffusionSampler:
             self.plan.mask_id,
             draws,
         )
-        tokens_BL = canvas.tokens_SL[slot_B]
+        if texts is not None:
+            answer = texts.over(answer)
         params = self._step_params(of, step_B)
         if guided is not None:
             params = replace(params, revise=guided.walk)

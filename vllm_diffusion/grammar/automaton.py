@@ -1,9 +1,9 @@
 """A regular language as an automaton over tokens.
 
-outlines-core makes a deterministic automaton over bytes of a regular expression. Here every token
-is walked through it from every state. Tokens that lead from each state to the same state are one
-*class*: what is decided in a block depends on classes alone, and there are far fewer of them than
-tokens (DINGO, arXiv 2505.23061, and Dang and Ermon, arXiv 2607.07026, work on such automata).
+Every token is walked through the automaton over bytes (``expression``) from each of its states.
+Tokens that lead from each state to the same state are one *class*: what is decided in a block
+depends on classes alone, and there are far fewer of them than tokens (DINGO, arXiv 2505.23061, and
+Dang and Ermon, arXiv 2607.07026, work on such automata).
 
 Shape suffixes: N states, V vocabulary, C classes, E edges, Q states of the automaton over bytes.
 """
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vllm_diffusion.grammar.expression import TooLargeError
+
 Ints = NDArray[np.int64]
 
 MAX_CELLS = 1 << 26
@@ -24,10 +26,6 @@ MAX_EDGES = 1 << 17
 """Each step of a request reads all edges once for each position of its block."""
 FAR = 1 << 30
 """Distance of a state that no text leads out of."""
-
-
-class TooLargeError(ValueError):
-    """The automaton would be larger than the bounds above."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,35 +83,6 @@ class Automaton:
         return bool((self.distance_N[is_live_N] <= slack).any())
 
 
-def byte_table(regex: str) -> tuple[Ints, int, NDArray[np.bool_]]:
-    """The automaton over bytes: next states (Q + 1, 256), the start, and which are final (Q + 1,).
-
-    The last state is dead.
-
-    Raises:
-        ValueError: outlines-core cannot read the expression.
-    """
-    import outlines_core
-
-    end = 256
-    vocabulary = outlines_core.Vocabulary(end, {bytes([byte]): [byte] for byte in range(256)})
-    # A match ends the alternatives behind it: of ``a|ab`` only "a" would be left. So each text
-    # is read with a zero byte at its end, and none within.
-    index = outlines_core.Index(rf"(?:{regex})\x00", vocabulary)
-    transitions = index.get_transitions()
-    number = {state: at for at, state in enumerate(transitions)}
-    dead = len(number)
-    table = np.full((dead + 1, 256), dead, dtype=np.int64)
-    is_final = np.zeros(dead + 1, dtype=np.bool_)
-    for state, following in transitions.items():
-        for byte, target in following.items():
-            if byte == 0:
-                is_final[number[state]] = index.is_final_state(target)
-            elif byte != end:
-                table[number[state], byte] = number.get(target, dead)
-    return table, number[index.get_initial_state()], is_final
-
-
 def _walk_tokens(table: Ints, spelled: Sequence[bytes], never: Sequence[int]) -> NDArray[np.int32]:
     """The state (Q, V) that each token leads to from each state, dead ones as Q."""
     dead = len(table) - 1
@@ -148,31 +117,37 @@ def _classes(next_QV: NDArray[np.int32], dead: int) -> tuple[Ints, Ints]:
 
 
 def _distances(src_E: Ints, dst_E: Ints, is_goal_N: NDArray[np.bool_]) -> Ints:
-    distance_N = np.where(is_goal_N, 0, FAR)
+    distance_N: Ints = np.where(is_goal_N, 0, FAR)
     for _ in range(len(is_goal_N)):
         before = distance_N.copy()
         np.minimum.at(distance_N, src_E, distance_N[dst_E] + 1)
         if (before == distance_N).all():
             break
-    return np.minimum(distance_N, FAR)
+    np.minimum(distance_N, FAR, out=distance_N)
+    return distance_N
 
 
-def compile_regex(
-    regex: str, spelled: Sequence[bytes], stop_ids: Sequence[int], never: Sequence[int]
+def over_tokens(
+    table: Ints,
+    is_final: NDArray[np.bool_],
+    spelled: Sequence[bytes],
+    stop_ids: Sequence[int],
+    never: Sequence[int],
 ) -> Automaton:
-    """The automaton of all texts that the whole of ``regex`` matches, and a stop token.
+    """The automaton of all texts that one over bytes accepts, and a stop token behind them.
 
     Args:
-        regex: in the syntax of outlines-core.
+        table: (Q + 1, 256) and
+        is_final: (Q + 1,) of ``expression.byte_table``.
         spelled: the bytes of V tokens.
         stop_ids: what may end the text, and nothing else.
         never: tokens that are not text: the mask, special ones.
 
     Raises:
         TooLargeError: it would be beyond the bounds of this module.
-        ValueError: the expression cannot be read, or no text of tokens matches it.
+        ValueError: no text of tokens matches it.
     """
-    table, start, is_final = byte_table(regex)
+    start = 0
     dead = len(table) - 1
     next_QV = _walk_tokens(table, spelled, [*never, *stop_ids])
     class_V, sample = _classes(next_QV, dead)

@@ -112,7 +112,11 @@ class Block:
 
 
 def class_scores(block: Block, automata: Automata, reduce: Reduce) -> Tensor:
-    """Sums or maxima (K, L, C), float64, of the tokens of each class; of a settled one, its own."""
+    """Sums or maxima (K, L, C), float64, of the tokens of each class; of a settled one, its own.
+
+    What stands behind the end of a text counts as well: maxima are of whole canvases. Else a text
+    would be the more probable the sooner it ends.
+    """
     K, L, V = block.log_p_KLV.shape
     flat = block.log_p_KLV.reshape(K * L, V)
     index = automata.class_KV[:, None].expand(K, L, V).reshape(K * L, V)
@@ -120,7 +124,8 @@ def class_scores(block: Block, automata: Automata, reduce: Reduce) -> Tensor:
     class_KL = automata.class_KV.gather(1, block.fixed_KL.clamp(min=0))
     own = torch.full_like(score, NEVER).scatter(2, class_KL[..., None], 0.0)
     score = torch.where((block.fixed_KL >= 0)[..., None], own, score)
-    score[..., -1] = 0.0
+    score[..., -1] = reduce(flat, index.new_zeros(()).expand_as(index), 1).double().view(K, L)
+    score[..., -1].masked_fill_(block.fixed_KL >= 0, 0.0)
     return score
 
 

@@ -12,6 +12,10 @@ to its end is a prefix that the grammar can complete.
 
 Before a block is emitted, an end of the text is looked for that the tokens left allow. If there
 is none, the block is taken back and filled with the end that was found before it.
+
+The text of a regular language has a track through its automaton as well. Then guesses come from
+texts that the automaton allows, in reach of an end, so that nothing has to be taken back and no
+end has to be looked for. The grammar still passes every token: it is what the output is held to.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from dataclasses import dataclass, field
 
 from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
+from vllm_diffusion.grammar.track import Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class GuidedCanvas:
     """Tokens that must come next."""
     is_ending: bool = False
     """``forced`` is all the rest, because there are no tokens left for anything longer."""
+    track: Track | None = None
+    """Of a regular language; None as soon as its automaton and the grammar disagree."""
     is_stuck: bool = False
     """The grammar allows nothing: a defect of the grammar, for the caller to report."""
 
@@ -70,7 +77,7 @@ class GuidedCanvas:
             self.start = self.matcher.fork()
         self._advance(tokens, masked, end)
         is_whole = self.frontier >= end and not self.matcher.is_done
-        if not is_whole or self.is_ending:
+        if not is_whole or self.is_ending or self.track is not None:
             return
         if self.closing.path(self.matcher, self.num_left - end) is None:
             path = self.closing.path(self.start, self.num_left)
@@ -87,6 +94,9 @@ class GuidedCanvas:
             if masked[at] or not self._accept(tokens[at]):
                 if not self.forced:
                     self._look()
+                if self.forced and not self._fits(tokens, masked, end):
+                    self._look()
+                    self.forced = []
                 if self.is_stuck:
                     # The guard in the engine core will not take it, and ends the request.
                     tokens[at], masked[at] = self.vocabulary.stop_ids[0], False
@@ -110,7 +120,21 @@ class GuidedCanvas:
         if not self.matcher.accept(token):
             return False
         self.forced = self.forced[1:] if self.forced[:1] == [token] else []
+        if self.track is not None and not self.track.follow(token):
+            self.track = None
         return True
+
+    def _fits(self, tokens: list[int], masked: list[bool], end: int) -> bool:
+        """Whether what is forced leaves a text for the positions that are settled behind it.
+
+        The same text can be cut into tokens in several ways, and a guess may stand for another.
+        """
+        if self.track is None:
+            return True
+        known = [None if masked[at] else tokens[at] for at in range(end)]
+        forced = self.forced[: end - self.frontier]
+        known[self.frontier : self.frontier + len(forced)] = forced
+        return self.track.fits(known, self.num_left - end)
 
     def _look(self) -> None:
         """Find out what may and what must come at the frontier."""
@@ -128,8 +152,16 @@ class GuidedCanvas:
             forced = self.vocabulary.encode(self.matcher.forced_text())[:-1]
             self.forced = forced if forced and is_allowed(self.bits_W, forced[0]) else []
 
+    def replay(self, tokens: list[int]) -> None:
+        """Follow what a request had emitted before it lost its K and V."""
+        for token in tokens:
+            self._accept(token)
+        self.emitted(len(tokens))
+
     def emitted(self, num_tokens: int) -> None:
         """The canvas's first tokens were emitted; what follows them is a fresh canvas."""
         self.frontier = max(self.frontier - num_tokens, 0)
         self.num_left -= num_tokens
         self.start = None
+        if self.track is not None:
+            self.track.drop(num_tokens)

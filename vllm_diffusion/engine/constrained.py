@@ -1,0 +1,196 @@
+"""The denoising step's candidates where automata hold requests to regular languages.
+
+A canvas's candidates are one text that its automaton allows, the most probable one or a draw, and
+how sure the model is of a token is the token's marginal under all texts that the automaton allows
+(Dang and Ermon, arXiv 2607.07026). So whatever the policy accepts can stand together.
+
+Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from vllm.utils.torch_utils import async_tensor_h2d
+
+from vllm_diffusion.denoise.random import gumbel
+from vllm_diffusion.denoise.sample import temper
+from vllm_diffusion.grammar.lattice import (
+    NEVER,
+    Automata,
+    Block,
+    backward,
+    class_factors,
+    class_scores,
+    path,
+    scatter_max,
+    scatter_sum,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vllm_diffusion.denoise.sample import Candidates, Draws
+    from vllm_diffusion.engine.canvases import Canvases
+    from vllm_diffusion.grammar.track import Track
+
+CUT = 1e4
+"""What top-k, top-p and min-p leave out is drawn only where no text is left without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What the automata make of the step."""
+
+    index_K: Tensor
+    """int64. Canvases of the step."""
+    token_KL: Tensor
+    """int64. One text a canvas."""
+    prob_KL: Tensor
+    """float32. Marginals of its tokens."""
+    is_chosen_KL: Tensor
+    """bool. Positions that the automaton has a say in."""
+
+    def over(self, answer: Candidates) -> Candidates:
+        """The candidates with these texts in the place of each position's own."""
+        token_KL = torch.where(self.is_chosen_KL, self.token_KL, answer.token_BL[self.index_K])
+        prob_KL = torch.where(self.is_chosen_KL, self.prob_KL, answer.prob_BL[self.index_K])
+        return replace(
+            answer,
+            token_BL=answer.token_BL.index_copy(0, self.index_K, token_KL),
+            prob_BL=answer.prob_BL.index_copy(0, self.index_K, prob_KL),
+        )
+
+
+class Constraints:
+    """Makes the texts of a step; keeps the last step's automata on the device."""
+
+    def __init__(self, mask_id: int) -> None:
+        self.mask_id = mask_id
+        self._names: tuple[int, ...] = ()
+        self._automata: Automata | None = None
+
+    def _stacked(self, tracks: Sequence[Track], device: torch.device) -> Automata:
+        names = tuple(id(track.automaton) for track in tracks)
+        if self._automata is None or names != self._names:
+            self._automata = Automata.stack([track.automaton for track in tracks], device)
+            self._names = names
+        return self._automata
+
+    def texts(
+        self,
+        logits_NV: Tensor,
+        canvases: Canvases,
+        index: Sequence[int],
+        tracks: Sequence[Track],
+        num_left: Sequence[int],
+        tokens_BL: Tensor,
+        masked_BL: Tensor,
+        draws: Draws | None,
+    ) -> Texts:
+        """Choose texts, and write the marginals over the logits (N, V), as logarithms.
+
+        Args:
+            logits_NV: changed in place.
+            canvases: of the step.
+            index: the constrained ones, K of them.
+            tracks: theirs.
+            num_left: tokens that each request may still emit, from its canvas's first position.
+            tokens_BL: int64 (B, L).
+            masked_BL: bool (B, L).
+            draws: of the step.
+        """
+        device, length = logits_NV.device, tokens_BL.shape[1]
+        automata = self._stacked(tracks, device)
+        num_rows_K = canvases.num_rows_B[list(index)]
+        end_K = np.minimum(canvases.width_B[list(index)], num_left)
+        position_L = np.arange(length)
+        row_KL = canvases.row_start_B[list(index), None] + np.minimum(
+            position_L, num_rows_K[:, None] - 1
+        )
+        start_K = [track.start for track in tracks]
+        host = np.concatenate(
+            (np.stack((index, start_K, end_K, np.array(num_left) - end_K, num_rows_K)).T, row_KL),
+            axis=1,
+        )
+        host_K = async_tensor_h2d(host, device=device)
+        index_K, start, end, slack, num_rows = host_K[:, :5].unbind(1)
+        row_KL_device = host_K[:, 5:]
+        fixed_KL = torch.where(masked_BL[index_K], -1, tokens_BL[index_K])
+        has_row_KL = torch.arange(length, device=device) < num_rows[:, None]
+        log_p_KLV = self._log_p(logits_NV, row_KL_device, has_row_KL)
+        block = Block(log_p_KLV, fixed_KL, start, end, slack)
+        sums = class_scores(block, automata, scatter_sum)
+        to_exit = backward(sums, block, automata, scatter_sum)
+        factor_KLC = class_factors(sums, to_exit, block, automata).float()
+        has_text_K = to_exit[0].gather(1, start[:, None])[:, 0] > NEVER
+        is_chosen_KL = (fixed_KL < 0) & has_row_KL & has_text_K[:, None]
+        is_chosen_KL &= torch.arange(length, device=device) < end[:, None]
+        token_KL = self._choose(log_p_KLV, block, automata, row_KL_device, draws, len(logits_NV))
+        class_KLV = automata.class_KV[:, None].expand(log_p_KLV.shape)
+        marginal_KLV = log_p_KLV + factor_KLC.gather(2, class_KLV)
+        prob_KL = marginal_KLV.gather(2, token_KL[..., None])[..., 0].exp()
+        own_KLV = logits_NV[row_KL_device]
+        new_KLV = torch.where(is_chosen_KL[..., None], marginal_KLV.to(own_KLV.dtype), own_KLV)
+        # Positions without a row point at the last one; that one is written once.
+        kept = np.flatnonzero(position_L < num_rows_K[:, None])
+        kept_at = async_tensor_h2d(kept, device=device)
+        logits_NV[row_KL_device.flatten()[kept_at]] = new_KLV.flatten(0, 1)[kept_at]
+        return Texts(index_K, token_KL, prob_KL, is_chosen_KL)
+
+    def _log_p(self, logits_NV: Tensor, row_KL: Tensor, has_row_KL: Tensor) -> Tensor:
+        """The model's distributions; where the step has none, every token is as good."""
+        rows_KLV = logits_NV[row_KL].float()
+        rows_KLV[..., self.mask_id] = NEVER
+        return torch.where(has_row_KL[..., None], rows_KLV.log_softmax(dim=-1), 0.0)
+
+    @staticmethod
+    def _choose(
+        log_p_KLV: Tensor,
+        block: Block,
+        automata: Automata,
+        row_KL: Tensor,
+        draws: Draws | None,
+        num_rows: int,
+    ) -> Tensor:
+        """The most probable text, or the drawn one of a request with a temperature."""
+        best = class_scores(block, automata, scatter_max)
+        to_exit = backward(best, block, automata, scatter_max)
+        token_KL = path(log_p_KLV, to_exit, block, automata)
+        if draws is None:
+            return token_KL
+        at_N = torch.full((num_rows,), -1, device=row_KL.device, dtype=torch.int64)
+        at_N[draws.row_N] = torch.arange(len(draws.row_N), device=row_KL.device)
+        at_KL = at_N[row_KL]
+        is_drawn_K1 = (at_KL >= 0).any(dim=1, keepdim=True)
+        at_KL = at_KL.clamp(min=0)
+        flat = at_KL.flatten()
+        tempered_KLV = temper(
+            log_p_KLV.flatten(0, 1),
+            draws.temperature_N[flat],
+            draws.top_k_N[flat],
+            draws.top_p_N[flat],
+            None if draws.min_p_N is None else draws.min_p_N[flat],
+        ).view(log_p_KLV.shape)
+        scaled_KLV = log_p_KLV / draws.temperature_N[at_KL][..., None]
+        tempered_KLV = torch.where(tempered_KLV == NEVER, scaled_KLV - CUT, tempered_KLV)
+        block = replace(block, log_p_KLV=tempered_KLV)
+        drawn = class_scores(block, automata, scatter_sum)
+
+        def noise(position: int) -> Tensor:
+            at_K = at_KL[:, position]
+            return gumbel(
+                draws.seed_N[at_K],
+                draws.position_N[at_K],
+                draws.step_N[at_K],
+                log_p_KLV.shape[2],
+            )
+
+        to_exit = backward(drawn, block, automata, scatter_sum)
+        return torch.where(
+            is_drawn_K1, path(tempered_KLV, to_exit, block, automata, noise), token_KL
+        )
