@@ -20,6 +20,7 @@ from vllm_diffusion.grammar.lattice import (
     backward,
     class_factors,
     class_scores,
+    is_forced,
     path,
     scatter_max,
     scatter_sum,
@@ -145,6 +146,7 @@ def test_best_text_and_marginals_equal_brute_force(regexes, seed, length, slack,
     marginal = (
         log_p.double() + factor.gather(2, automata.class_KV[:, None].expand(log_p.shape))
     ).exp()
+    forced = is_forced(factor, block, automata)
     for k, (regex, end) in enumerate(zip(regexes, ends, strict=True)):
         expected = brute_force(regex, log_p[k], fixed[k], end, slack)
         if not expected:
@@ -159,6 +161,8 @@ def test_best_text_and_marginals_equal_brute_force(regexes, seed, length, slack,
         for at in range(end):
             if fixed[k][at] < 0:
                 torch.testing.assert_close(marginal[k, at], exact[at], atol=1e-6, rtol=1e-5)
+            is_one = len({tokens[at] for tokens in expected}) == 1 and fixed[k][at] < 0
+            assert forced[k, at] == is_one
 
 
 def test_draws_have_the_exact_distribution():
@@ -177,7 +181,13 @@ def test_draws_have_the_exact_distribution():
     automata = Automata(
         *(
             x.expand(count, -1)
-            for x in (automata.src_KE, automata.class_KE, automata.dst_KE, automata.class_KV)
+            for x in (
+                automata.src_KE,
+                automata.class_KE,
+                automata.dst_KE,
+                automata.class_KV,
+                automata.is_single_KC,
+            )
         ),
         automata.distance_KN.expand(count, -1),
         automata.done_K.expand(count),
@@ -259,3 +269,30 @@ def test_automata_beyond_the_bounds_are_refused(monkeypatch):
     monkeypatch.setattr("vllm_diffusion.grammar.automaton.MAX_CELLS", 3)
     with pytest.raises(TooLargeError, match="states"):
         compile_regex("[ab]{3}", SPELLED, STOPS, [MASK])
+
+
+def test_forced_texts_are_cut_as_the_tokenizer_does():
+    def encode(text: str) -> list[int]:
+        return {"ab": [2], "aba": [2, 0], "abab1": [2, 2, 3], "bab1": [1, 2, 3], "b1": [1, 3]}.get(
+            text, [SPELLED.index(char.encode()) for char in text]
+        )
+
+    table = byte_table("abab1(a|b)")
+    automaton = over_tokens(*table, SPELLED, STOPS, [MASK], encode)
+    state = automaton.start
+    # "ab", and then "ab1", which this tokenizer cuts into its letters.
+    for token, other in ((2, 0), (0, 2), (1, 2)):
+        assert automaton.step(state, other) is None
+        following = automaton.step(state, token)
+        assert following is not None
+        state = following
+    assert automaton.step(state, 3) is not None
+
+
+def test_the_last_token_of_a_forced_text_may_merge_with_what_follows():
+    table = byte_table("1a(b|1)")
+    automaton = over_tokens(*table, SPELLED, STOPS, [MASK], lambda text: [3, 0][: len(text)])
+    state = automaton.step(automaton.start, 3)
+    assert state is not None
+    assert automaton.step(state, 0) is not None
+    assert automaton.step(state, 2) is not None

@@ -63,7 +63,9 @@ class CompiledAutomata:
         is_xgrammar = backend == "xgrammar"
         try:
             table = byte_table(regex, dot_all=is_xgrammar, has_ascii_classes=is_xgrammar)
-            return over_tokens(*table, backends.spelled, stop_ids, backends.no_text)
+            return over_tokens(
+                *table, backends.spelled, stop_ids, backends.no_text, backends.encode
+            )
         except ValueError as error:
             # The grammar itself is sound, and its matcher does alone what it does for others.
             logger.info("No automaton for the structured output %.80r: %s", spec, error)

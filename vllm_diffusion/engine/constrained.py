@@ -26,6 +26,7 @@ from vllm_diffusion.grammar.lattice import (
     backward,
     class_factors,
     class_scores,
+    is_forced,
     path,
     scatter_max,
     scatter_sum,
@@ -54,6 +55,18 @@ class Texts:
     """float32. Marginals of its tokens."""
     is_chosen_KL: Tensor
     """bool. Positions that the automaton has a say in."""
+    is_forced_KL: Tensor
+    """bool. Those of them at which no other token may stand."""
+
+    def fill(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """The canvases with what is forced: no step of the model is spent on it."""
+        index_K = self.index_K
+        tokens_KL = torch.where(self.is_forced_KL, self.token_KL, tokens_BL[index_K])
+        masked_KL = masked_BL[index_K] & ~self.is_forced_KL
+        return (
+            tokens_BL.index_copy(0, index_K, tokens_KL),
+            masked_BL.index_copy(0, index_K, masked_KL),
+        )
 
     def over(self, answer: Candidates) -> Candidates:
         """The candidates with these texts in the place of each position's own."""
@@ -140,7 +153,8 @@ class Constraints:
         kept = np.flatnonzero(position_L < num_rows_K[:, None])
         kept_at = async_tensor_h2d(kept, device=device)
         logits_NV[row_KL_device.flatten()[kept_at]] = new_KLV.flatten(0, 1)[kept_at]
-        return Texts(index_K, token_KL, prob_KL, is_chosen_KL)
+        is_forced_KL = is_forced(factor_KLC, block, automata) & is_chosen_KL
+        return Texts(index_K, token_KL, prob_KL, is_chosen_KL, is_forced_KL)
 
     def _log_p(self, logits_NV: Tensor, row_KL: Tensor, has_row_KL: Tensor) -> Tensor:
         """The model's distributions; where the step has none, every token is as good."""

@@ -150,10 +150,10 @@ class DiffusionSampler:
         canvas, slot_B = self.canvas, of.slot_B
         step_B = canvas.step_S[slot_B]
         guided = self.grammars.of_step(of.host) if self.grammars is not None else None
-        tokens_BL, texts = canvas.tokens_SL[slot_B], None
+        tokens_BL, masked_BL, texts = canvas.tokens_SL[slot_B], canvas.masked_SL[slot_B], None
         if guided is not None:
             guided.mask(logits_NV)
-            texts = guided.texts(logits_NV, tokens_BL, canvas.masked_SL[slot_B], draws)
+            texts = guided.texts(logits_NV, tokens_BL, masked_BL, draws)
         last_row_B1 = (of.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,
@@ -163,10 +163,11 @@ class DiffusionSampler:
         )
         if texts is not None:
             answer = texts.over(answer)
+            tokens_BL, masked_BL = texts.fill(tokens_BL, masked_BL)
         params = self._step_params(of, step_B)
         if guided is not None:
             params = replace(params, revise=guided.walk)
-        result = denoise(tokens_BL, canvas.masked_SL[slot_B], step_B, answer, params)
+        result = denoise(tokens_BL, masked_BL, step_B, answer, params)
         num_emitted_B = result.num_emitted_B
         # A finished block makes room for a fresh canvas.
         is_done_B1 = (num_emitted_B > 0)[:, None]

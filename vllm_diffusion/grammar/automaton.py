@@ -10,7 +10,7 @@ Shape suffixes: N states, V vocabulary, C classes, E edges, Q states of the auto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ MAX_CELLS = 1 << 26
 """Most entries of the table that all tokens are walked in, Q V: 256 MiB while it is made."""
 MAX_EDGES = 1 << 17
 """Each step of a request reads all edges once for each position of its block."""
+MAX_FORCED = 256
+"""Bytes of a forced text that are looked at together."""
 FAR = 1 << 30
 """Distance of a state that no text leads out of."""
 
@@ -127,12 +129,47 @@ def _distances(src_E: Ints, dst_E: Ints, is_goal_N: NDArray[np.bool_]) -> Ints:
     return distance_N
 
 
+def _forced_text(table: Ints, is_final: NDArray[np.bool_], state: int) -> tuple[bytes, bool]:
+    """What every text goes on with behind a state, and whether it ends there."""
+    dead, out = len(table) - 1, bytearray()
+    while len(out) < MAX_FORCED and not is_final[state]:
+        (following,) = np.nonzero(table[state] != dead)
+        if len(following) != 1:
+            break
+        out.append(int(following[0]))
+        state = int(table[state, following[0]])
+    return bytes(out), bool(is_final[state] and (table[state] == dead).all())
+
+
+def _as_the_tokenizer_cuts(
+    next_QV: NDArray[np.int32],
+    table: Ints,
+    is_final: NDArray[np.bool_],
+    encode: Callable[[str], list[int]],
+) -> None:
+    """Of all ways to cut a forced text into tokens leave the tokenizer's own, in place.
+
+    They all stand for one text, and models are trained on this one. The last token of the text may
+    merge with what follows, and stays free.
+    """
+    dead = len(table) - 1
+    for state in range(dead):
+        text, is_end = _forced_text(table, is_final, state)
+        tokens = encode(text.decode(errors="ignore")) if text else []
+        if len(tokens) > 1 or (tokens and is_end):
+            following = next_QV[state, tokens[0]]
+            if following != dead:
+                next_QV[state] = dead
+                next_QV[state, tokens[0]] = following
+
+
 def over_tokens(
     table: Ints,
     is_final: NDArray[np.bool_],
     spelled: Sequence[bytes],
     stop_ids: Sequence[int],
     never: Sequence[int],
+    encode: Callable[[str], list[int]] | None = None,
 ) -> Automaton:
     """The automaton of all texts that one over bytes accepts, and a stop token behind them.
 
@@ -142,6 +179,7 @@ def over_tokens(
         spelled: the bytes of V tokens.
         stop_ids: what may end the text, and nothing else.
         never: tokens that are not text: the mask, special ones.
+        encode: text to tokens; forced texts are cut in this way alone. Without it in any way.
 
     Raises:
         TooLargeError: it would be beyond the bounds of this module.
@@ -150,6 +188,8 @@ def over_tokens(
     start = 0
     dead = len(table) - 1
     next_QV = _walk_tokens(table, spelled, [*never, *stop_ids])
+    if encode is not None:
+        _as_the_tokenizer_cuts(next_QV, table, is_final, encode)
     class_V, sample = _classes(next_QV, dead)
     stop = len(sample) + 1
     class_V[list(stop_ids)] = stop

@@ -35,6 +35,8 @@ class Automata:
     dst_KE: Tensor
     class_KV: Tensor
     """int64. Each token's class."""
+    is_single_KC: Tensor
+    """bool. Classes of one token."""
     distance_KN: Tensor
     """int64. Fewest tokens to the end."""
     done_K: Tensor
@@ -60,11 +62,15 @@ class Automata:
             class_E = torch.from_numpy(a.class_E)
             classes.append(torch.where(class_E == a.num_classes, num_classes - 1, class_E))
         pad = num_states - 1
+        class_KV = torch.stack([torch.from_numpy(a.class_V) for a in automata])
+        size_KC = torch.zeros(len(automata), num_classes, dtype=torch.int64)
+        size_KC.scatter_add_(1, class_KV, torch.ones_like(class_KV))
         return cls(
             src_KE=padded([torch.from_numpy(a.src_E) for a in automata], num_edges, pad),
             class_KE=padded(classes, num_edges, 0),
             dst_KE=padded([torch.from_numpy(a.dst_E) for a in automata], num_edges, pad),
-            class_KV=torch.stack([torch.from_numpy(a.class_V) for a in automata]).to(device),
+            class_KV=class_KV.to(device),
+            is_single_KC=(size_KC == 1).to(device),
             distance_KN=padded([torch.from_numpy(a.distance_N) for a in automata], num_states, FAR),
             done_K=torch.tensor([a.done for a in automata], device=device),
             num_classes=num_classes,
@@ -174,6 +180,15 @@ def class_factors(
         moved_KN = scatter_sum(edge_KE, automata.dst_KE, automata.num_states)
         at_KN = torch.where(is_in_K1, moved_KN, at_KN)
     return torch.stack(factors, dim=1)
+
+
+def is_forced(factor_KLC: Tensor, block: Block, automata: Automata) -> Tensor:
+    """Open positions (K, L) at which one token alone may stand, whatever the model says."""
+    is_open_KLC = factor_KLC > NEVER
+    is_one_KL = (is_open_KLC.sum(dim=-1) == 1) & (is_open_KLC & automata.is_single_KC[:, None]).any(
+        dim=-1
+    )
+    return is_one_KL & (block.fixed_KL < 0)
 
 
 def path(
