@@ -156,8 +156,10 @@ def prompt_validation() -> None:
     def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> Any:
         request = original(self, *args, **kwargs)
         if _serves(self.model_config):
+            from vllm_diffusion.server.reasoning import settle
             from vllm_diffusion.server.validation import check_prompt
 
+            settle(request, self.vllm_config)
             check_prompt(request, self.vllm_config)
         return request
 
@@ -261,6 +263,39 @@ def openai_handlers() -> None:
 
 
 @_once
+def chat_route() -> None:
+    """``reasoning_effort`` takes the level ``instant``, and every level a meaning of ours.
+
+    Without it vLLM's request model refuses ``instant``, and the other levels only
+    reach the chat template. Acts in the API server: the route gets a request
+    model of its own once the server is known to be of our models. Remove when
+    vLLM lets a model read requests.
+    """
+    from vllm.entrypoints.generate import api_router
+
+    register = _take(api_router, "register_generate_api_routers")
+    original = _take(api_router, "init_generate_state")
+    apps: list[Any] = []
+
+    def register_generate_api_routers(app: Any) -> None:
+        register(app)
+        apps.append(app)
+
+    async def init_generate_state(engine_client: Any, state: Any, *args: Any, **kw: Any) -> None:
+        await original(engine_client, state, *args, **kw)
+        if not _serves(engine_client.vllm_config.model_config):
+            return
+        from vllm_diffusion.server.chat_route import take_levels
+
+        for app in apps:
+            if app.state is state:
+                take_levels(app)
+
+    api_router.register_generate_api_routers = register_generate_api_routers
+    api_router.init_generate_state = init_generate_state
+
+
+@_once
 def sample_in_the_same_call() -> None:
     """One call of the worker a step instead of two.
 
@@ -295,6 +330,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     prometheus_metrics,
     response_metrics,
     openai_handlers,
+    chat_route,
 )
 
 WORKER_PATCHES: tuple[Callable[[], None], ...] = (sample_in_the_same_call,)

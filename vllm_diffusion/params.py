@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from vllm_diffusion.denoise.policies import POLICIES
+from vllm_diffusion.effort import LEVELS, PRESETS, effort_fields
 from vllm_diffusion.family import FamilyRecord
 
 PREFIX = "diffusion_"
@@ -62,12 +63,6 @@ KV_CACHES = ("exact", "prefix", "dual")
 
 The last two are Fast-dLLM's (arXiv 2505.22618), and approximate.
 """
-
-PRESETS: dict[str, dict[str, float]] = {
-    "quality": {"threshold": 0.7, "edit_threshold": 0.5, "max_post_steps": 16},
-    "speed": {"threshold": 0.5, "edit_threshold": 0.0, "max_post_steps": 16},
-}
-"""LLaDA2.1's Quality and Speed modes (its model card)."""
 
 _LARGEST = 2**31 - 1
 
@@ -126,6 +121,7 @@ PARSERS: dict[str, Callable[[str, object], Any]] = {
     "max_post_steps": _int_from(0),
     "kv_cache": _one_of(*KV_CACHES),
     "guidance_scale": _scale,
+    "effort": _one_of(*LEVELS),
 }
 """Every decode field with what reads it."""
 
@@ -204,6 +200,29 @@ def read_fields(given: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
     return parsed
 
 
+def _of_effort(
+    defaults: DecodeParams, changes: Mapping[str, Any], level: str, prefix: str
+) -> dict[str, Any]:
+    """The fields that a level of effort stands for, beside those that are said."""
+    policy = changes.get("policy", defaults.policy)
+    if policy == "self_speculation":
+        raise InvalidFieldError(
+            prefix + "effort",
+            level,
+            "with the policy 'self_speculation' the text is that of the causal mode, however it "
+            "was drafted; leave the field out or name another policy",
+        )
+    is_same = policy == defaults.policy
+    return effort_fields(
+        level,
+        policy=policy,
+        threshold=defaults.threshold if is_same else POLICIES[policy].default_threshold,
+        max_steps=defaults.max_steps,
+        block_length=changes.get("block_length", defaults.block_length),
+        edits=defaults.edits,
+    )
+
+
 def resolve(
     defaults: DecodeParams, parsed: Mapping[str, Any], *, prefix: str, record: FamilyRecord
 ) -> DecodeParams:
@@ -211,11 +230,19 @@ def resolve(
 
     A request that names another policy without a threshold gets that policy's
     own default, since a bound on entropy means nothing as a confidence. A
-    preset stands for its fields; those that are said beside it win.
+    preset stands for its fields, and so does an effort; those that are said
+    beside it win.
     """
     for name, value in parsed.items():
         check_applies(prefix + name, name, value, record)
     changes = dict(parsed)
+    level = changes.pop("effort", None)
+    if level is not None:
+        if "preset" in changes:
+            raise InvalidFieldError(
+                prefix + "effort", level, f"{prefix}preset says the same; leave one of the two out"
+            )
+        changes = _of_effort(defaults, changes, level, prefix) | changes
     preset = PRESETS.get(changes.pop("preset", ""), {})
     if preset:
         policy = changes.setdefault("policy", "confidence")

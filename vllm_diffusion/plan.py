@@ -30,6 +30,8 @@ class DecodePlan:
     canvas_length: int
     """The served block length; the widest canvas of any request."""
     defaults: DecodeParams
+    medium: DecodeParams
+    """What the effort ``medium`` is: the defaults without the server's own effort."""
 
     def request_params(self, extra_args: Mapping[str, Any] | None) -> DecodeParams:
         """The decode parameters of one request.
@@ -39,12 +41,10 @@ class DecodePlan:
         """
         if not extra_args:
             return self.defaults
-        return resolve(
-            self.defaults,
-            read_fields(extra_args, prefix=PREFIX),
-            prefix=PREFIX,
-            record=self.record,
-        )
+        given = read_fields(extra_args, prefix=PREFIX)
+        # Levels are the server's, not relative to the one that it has chosen.
+        base = self.medium if "effort" in given else self.defaults
+        return resolve(base, given, prefix=PREFIX, record=self.record)
 
 
 def make_plan(
@@ -121,6 +121,18 @@ def make_plan(
     )
     if preset is not None:
         base = resolve(base, {"preset": preset}, prefix="", record=record)
-    defaults = resolve(base, shipped, prefix=PREFIX, record=record)
-    defaults = resolve(defaults, server, prefix="", record=record)
-    return DecodePlan(record=record, mask_id=mask_id, canvas_length=served, defaults=defaults)
+    of_checkpoint = resolve(base, _without_effort(shipped), prefix=PREFIX, record=record)
+    medium = resolve(of_checkpoint, _without_effort(server), prefix="", record=record)
+    if "effort" not in server:
+        of_checkpoint = resolve(base, shipped, prefix=PREFIX, record=record)
+    return DecodePlan(
+        record=record,
+        mask_id=mask_id,
+        canvas_length=served,
+        defaults=resolve(of_checkpoint, server, prefix="", record=record),
+        medium=medium,
+    )
+
+
+def _without_effort(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "effort"}

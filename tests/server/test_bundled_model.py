@@ -206,6 +206,42 @@ def test_tool_calls(client: Client, choice: str, is_stream: bool) -> None:
         assert all(name in sample.answer for name, _ in calls)
 
 
+def test_levels_of_effort(client: Client) -> None:
+    """More of it takes more forwards; a chat's ``reasoning_effort`` stands for a level of it."""
+    prompts = [s.prompt_messages[-1]["content"] for s in load_prompts("test", 2) if not s.tools]
+
+    def forwards(**fields: Any) -> list[int]:
+        calls = [lambda p=prompt: client.chat(p, max_tokens=100, **fields) for prompt in prompts]
+        answers = [answer.to_dict() for answer in together(calls)]
+        return [int(diffusion_of(answer)["num_forwards"]) for answer in answers]
+
+    instant, low, medium, high = (
+        forwards(diffusion_effort=level) for level in ("instant", "low", "medium", "high")
+    )
+    assert sum(instant) < sum(low) < sum(medium) < sum(high)
+    assert medium == forwards()
+    for level, expected in {
+        "instant": instant,
+        "minimal": low,
+        "none": medium,
+        "max": high,
+    }.items():
+        assert forwards(reasoning_effort=level) == expected
+    assert forwards(reasoning_effort="instant", diffusion_effort="high") == high
+
+
+def test_instant_with_the_client(client: Client) -> None:
+    answer = client.openai.chat.completions.create(
+        model=client.model,
+        messages=[{"role": "user", "content": LETTER}],
+        reasoning_effort="instant",  # type: ignore[arg-type]
+        max_completion_tokens=100,
+        temperature=0,
+    )
+    assert answer.usage is not None
+    assert 20 < answer.usage.completion_tokens <= 100
+
+
 def test_a_tool_loop(client: Client) -> None:
     """Two calls, their results, and an answer to them."""
     sample = next(

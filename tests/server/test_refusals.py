@@ -98,7 +98,7 @@ def test_numbers_that_no_machine_word_holds(client: Client, number: str) -> None
     ("field", "value", "words"),
     [
         ("prompt_logprobs", 1, "is not supported for diffusion models: this model does not read"),
-        ("thinking_token_budget", 5, "is not supported for diffusion models: "),
+        ("thinking_token_budget", 5, "Please set --reasoning-parser"),
         ("allowed_token_ids", [], "allowed_token_ids"),
         ("allowed_token_ids", [10**6], "out-of-vocab"),
         ("logit_bias", {"1000000": 1.0}, "out-of-vocab"),

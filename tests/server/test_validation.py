@@ -44,7 +44,7 @@ SCORED = {
     *("flat_logprobs", "prompt_logprob_start"),
 }
 """Honoured with the tokens, or refused where they mean nothing."""
-GRAMMAR = {"structured_outputs"}
+WALKED = {"structured_outputs", "thinking_token_budget"}
 """Followed by the worker between acceptance and settling."""
 WHERE_IT_ENDS = {"stop_token_ids", "ignore_eos", "max_tokens"}
 """Honoured inside a block, by the worker and the scheduler alike."""
@@ -57,7 +57,7 @@ VLLMS_OWN = {
     *("watermarking",),  # vLLM warns that a custom sampler does not apply it
 }
 """Handled by vLLM in front of the sampler or behind it."""
-GROUPS = (DENOISING_STEP, SHAPED, SCORED, GRAMMAR, WHERE_IT_ENDS, VLLMS_OWN, set(UNSUPPORTED))
+GROUPS = (DENOISING_STEP, SHAPED, SCORED, WALKED, WHERE_IT_ENDS, VLLMS_OWN, set(UNSUPPORTED))
 
 
 def test_every_field_is_accounted_for() -> None:
@@ -70,7 +70,7 @@ def test_no_field_is_in_two_places() -> None:
     assert sum(map(len, GROUPS)) == len(set().union(*GROUPS))
 
 
-SET = {"thinking_token_budget": 3, "trace_decode_token_ids": [5, 6]}
+SET = {"trace_decode_token_ids": [5, 6]}
 
 
 def test_every_refused_field_is_tried() -> None:

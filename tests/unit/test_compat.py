@@ -41,6 +41,7 @@ TARGETS = {
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
     "openai_handlers": (api_router, "init_generate_state"),
+    "chat_route": (api_router, "register_generate_api_routers"),
 }
 OURS = SimpleNamespace(architecture="SDARForCausalLM", is_diffusion=True)
 OTHER = SimpleNamespace(architecture="Qwen3ForCausalLM", is_diffusion=False)
@@ -72,6 +73,7 @@ def test_the_patches_are_frozen() -> None:
         "prometheus_metrics",
         "response_metrics",
         "openai_handlers",
+        "chat_route",
     ]
 
 

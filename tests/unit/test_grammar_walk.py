@@ -183,6 +183,21 @@ def test_thoughts_are_free_and_what_follows_them_is_not() -> None:
     assert before.accept(2)
 
 
+def test_thoughts_may_end_with_the_answers_first_token() -> None:
+    """Token 4 is one of the answer, as a tool call's marker; token 8 is not."""
+    for end, is_answer in ((4, True), (8, False)):
+        matcher = ThinkingMatcher(
+            ListMatcher([(4, 1)]),
+            lambda tokens: tokens[-1] in (4, 8),
+            [5],
+            lambda token: token == 4,
+        )
+        assert all(matcher.fork().accept(token) for token in (7, end))
+        rest = (1, STOP) if is_answer else (4, 1, STOP)
+        assert all(matcher.accept(token) for token in (7, end, *rest))
+        assert matcher.is_done
+
+
 def test_a_grammar_that_was_not_compiled_ends_its_text_at_once() -> None:
     canvas = guided([])
     canvas.matcher = NoMatcher()

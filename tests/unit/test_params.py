@@ -60,6 +60,7 @@ def test_field_names_are_frozen() -> None:
         "diffusion_max_post_steps",
         "diffusion_kv_cache",
         "diffusion_guidance_scale",
+        "diffusion_effort",
     )
 
 
@@ -84,7 +85,6 @@ def test_values_by_name_are_frozen() -> None:
         ("threshold", -0.1, "from 0.0 to 1.0"),
         ("threshold", 1.1, "from 0.0 to 1.0"),
         ("max_steps", 0, "integer from 1"),
-        ("max_steps", -3, "integer from 1"),
         ("max_steps", 2.5, "integer from 1"),
         ("max_steps", "4", "integer from 1"),
         ("max_steps", True, "integer from 1"),

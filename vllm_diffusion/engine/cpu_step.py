@@ -85,7 +85,7 @@ class CpuStep:
             and not np.isfinite(params.edit_threshold.np[slot])
             and not params.keeps_cache[slot]
             and not params.guidance[slot]
-            and not params.has_grammar[slot]
+            and not params.is_walked[slot]
             and not has_words
         )
         if not is_plain:

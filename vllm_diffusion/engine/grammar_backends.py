@@ -12,6 +12,8 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from vllm_diffusion.engine.requests import has_grammar
+from vllm_diffusion.grammar.budget import Budget, BudgetMatcher, FreeMatcher, Markers
 from vllm_diffusion.grammar.closing import CLOSERS
 from vllm_diffusion.grammar.matcher import GuidanceMatcher, Matcher, XgrammarMatcher
 from vllm_diffusion.grammar.thinking import ThinkingMatcher
@@ -42,6 +44,23 @@ def with_bounded_json(spec: Any, end: str = "") -> Any:
     if spec.get("type") == "tag" and isinstance(spec.get("end"), str):
         end = spec["end"].strip("}] \n")
     return {key: with_bounded_json(value, end) for key, value in spec.items()}
+
+
+REASONING_ENDED = "reasoning_ended"
+"""In the engine core's and the worker's ``extra_args``: what is held to the grammar starts with the
+output, whatever the reasoning parser makes of the prompt."""
+
+
+def markers_of(vllm_config: VllmConfig) -> Markers | None:
+    """What stands around thoughts, if vLLM's reasoning config says it."""
+    config = vllm_config.reasoning_config
+    if config is None or not config.enabled:
+        return None
+    return Markers(
+        start=tuple(config.reasoning_start_token_ids or ()),
+        end=tuple(config.natural_reasoning_end_token_ids or ()),
+        forced=tuple(config.reasoning_end_token_ids or ()),
+    )
 
 
 class Backends:
@@ -94,6 +113,8 @@ class Backends:
 
     def encode(self, text: str) -> list[int]:
         """Text to tokens."""
+        if not text:
+            return []
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
@@ -107,8 +128,28 @@ class Backends:
         Raises:
             Exception: of the library, where it cannot compile the grammar.
         """
-        inner, is_end = self.answer_matcher(params), self._end_of_thoughts
-        return inner if is_end is None else ThinkingMatcher(inner, is_end, prompt)
+        parser, budget = self._reasoning_parser, params.thinking_token_budget
+        inner: Matcher
+        if has_grammar(params):
+            inner = self.answer_matcher(params)
+            if parser is None or (params.extra_args or {}).get(REASONING_ENDED):
+                return inner
+            inner = ThinkingMatcher(inner, parser.is_reasoning_end, prompt, self._begins_answer)
+            is_thinking = inner.thinks
+        else:
+            inner = FreeMatcher()
+            is_thinking = self.markers.thinks(prompt)
+        if budget is None:
+            return inner
+        is_once = has_grammar(params)
+        return BudgetMatcher(inner, Budget(self.markers, budget, is_thinking, is_once))
+
+    @cached_property
+    def markers(self) -> Markers:
+        """Around thoughts; vLLM refuses a budget where it does not know them."""
+        markers = markers_of(self.vllm_config)
+        assert markers is not None
+        return markers
 
     def answer_matcher(self, params: SamplingParams) -> Matcher:
         """The start of the text that the grammar is about."""
@@ -193,12 +234,19 @@ class Backends:
         return GuidanceMatcher(matcher, frozenset(stop_ids))
 
     @cached_property
-    def _end_of_thoughts(self) -> Any:
-        """Whether a text's thoughts have ended, where the server has a reasoning parser."""
+    def _reasoning_parser(self) -> Any:
+        """The server's, where it has one and thoughts are not held to grammars."""
         from vllm.reasoning import ReasoningParserManager
 
         config = self.vllm_config.structured_outputs_config
         if not config.reasoning_parser or config.enable_in_reasoning:
             return None
         cls = ReasoningParserManager.get_reasoning_parser(config.reasoning_parser)
-        return cls(tokenizer=self.tokenizer).is_reasoning_end
+        return cls(tokenizer=self.tokenizer)
+
+    def _begins_answer(self, token: int) -> bool:
+        """Does the token, which ends thoughts, stand in the answer, as vLLM's scheduler has it?"""
+        if not hasattr(self._reasoning_parser, "find_reasoning_end"):
+            return False
+        end = self._reasoning_parser.find_reasoning_end([token])
+        return end is not None and bool(end.implicit)

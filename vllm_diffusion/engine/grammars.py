@@ -20,7 +20,8 @@ from vllm.utils.torch_utils import async_tensor_h2d
 from vllm_diffusion.engine.automata import CompiledAutomata
 from vllm_diffusion.engine.constrained import Constraints
 from vllm_diffusion.engine.grammar_backends import Backends
-from vllm_diffusion.engine.requests import has_grammar
+from vllm_diffusion.engine.requests import has_grammar, is_walked
+from vllm_diffusion.grammar.budget import BudgetMatcher, ThinkingCanvas
 from vllm_diffusion.grammar.closing import Closing
 from vllm_diffusion.grammar.mask import mask_rows
 from vllm_diffusion.grammar.matcher import Matcher, NoMatcher
@@ -56,18 +57,21 @@ class Grammars:
         self.guided.pop(slot, None)
         params, prompt = request.sampling_params, list(request.prompt_token_ids or ())
         assert params is not None and params.max_tokens is not None
-        if not has_grammar(params):
+        if not is_walked(params):
             return
         backends = self.backends
-        guided = GuidedCanvas(
-            matcher=self._matcher(request.req_id, params, prompt),
+        matcher = self._matcher(request.req_id, params, prompt)
+        # Looked for where there is a grammar to close; a tokenizer's bytes cost seconds.
+        closers = backends.closers if has_grammar(params) else backends.stop_ids(params)
+        guided = (ThinkingCanvas if isinstance(matcher, BudgetMatcher) else GuidedCanvas)(
+            matcher=matcher,
             bits_W=np.zeros(backends.num_words, dtype=np.uint32),
             vocabulary=Vocabulary(
                 mask_id=self.plan.mask_id,
                 stop_ids=backends.stop_ids(params),
                 encode=backends.encode,
             ),
-            closing=Closing(backends.num_words, backends.stop_ids(params), backends.closers),
+            closing=Closing(backends.num_words, backends.stop_ids(params), closers),
             block_length=self.plan.request_params(params.extra_args).block_length,
             num_left=min(params.max_tokens, self.max_model_len - len(prompt)),
         )

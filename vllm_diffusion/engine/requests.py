@@ -39,6 +39,11 @@ def has_grammar(params: SamplingParams) -> bool:
     return asked is not None and not asked.all_constraints_none()
 
 
+def is_walked(params: SamplingParams) -> bool:
+    """Is the request's text followed token by token (``grammar.walk``)?"""
+    return has_grammar(params) or params.thinking_token_budget is not None
+
+
 class RequestParams:
     """Slot-indexed decode and sampling parameters, on host and device."""
 
@@ -60,7 +65,7 @@ class RequestParams:
         self.seed = UvaBackedTensor(num_slots, dtype=torch.int64)
         # For the host alone.
         self.keeps_cache = np.zeros(num_slots, dtype=np.bool_)
-        self.has_grammar = np.zeros(num_slots, dtype=np.bool_)
+        self.is_walked = np.zeros(num_slots, dtype=np.bool_)
         self.guidance = np.zeros(num_slots, dtype=np.float32)
         self.prompt_len = np.zeros(num_slots, dtype=np.int64)
         self.stop_ids = UvaBackedTensor((num_slots, 4), dtype=torch.int64)
@@ -82,9 +87,9 @@ class RequestParams:
         self.max_steps.np[slot] = decode.max_steps
         self.block_length.np[slot] = decode.block_length
         self.sub_block.np[slot] = decode.sub_block_length
-        self.has_grammar[slot] = has_grammar(sampling)
-        # An edit of what a grammar has passed could undo all that follows it.
-        edits = decode.edits and not self.has_grammar[slot]
+        self.is_walked[slot] = is_walked(sampling)
+        # An edit of what the walk has passed could undo all that follows it.
+        edits = decode.edits and not self.is_walked[slot]
         self.edit_threshold.np[slot] = decode.edit_threshold if edits else np.inf
         self.max_post_steps.np[slot] = decode.max_post_steps
         self.guidance[slot] = decode.guidance_scale

@@ -24,7 +24,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
-from vllm_diffusion.engine.grammar_backends import Backends
+from vllm_diffusion.engine.grammar_backends import REASONING_ENDED, Backends
 from vllm_diffusion.engine.grammar_guard import guard_of
 from vllm_diffusion.engine.ledger import Ledger
 from vllm_diffusion.engine.prompt_scores import PromptScores
@@ -99,6 +99,10 @@ class BlockDiffusionScheduler(Scheduler):
         guard = request.structured_output_request
         if guard is None or guard.params._backend is None:
             return
+        if guard.reasoning_ended:
+            # The front end knows it of the request; the worker sees its parameters alone.
+            sampling = request.sampling_params
+            sampling.extra_args = {**(sampling.extra_args or {}), REASONING_ENDED: True}
         theirs = type(self.structured_output_manager.backend).__name__.lower()
         if not theirs.startswith(guard.params._backend):
             guard.grammar = guard_of(request, self.backends)

@@ -14,13 +14,24 @@ class ThinkingMatcher:
         inner: of the answer.
         is_end: whether the thoughts end with the last of these tokens.
         tokens: prompt and output so far.
+        is_answer: whether a token that ends the thoughts begins the answer, as a tool call's
+            marker may.
     """
 
     def __init__(
-        self, inner: Matcher, is_end: Callable[[list[int]], bool], tokens: list[int]
+        self,
+        inner: Matcher,
+        is_end: Callable[[list[int]], bool],
+        tokens: list[int],
+        is_answer: Callable[[int], bool] = lambda token: False,
     ) -> None:
-        self._inner, self._is_end = inner, is_end
+        self._inner, self._is_end, self._is_answer = inner, is_end, is_answer
         self._tokens: list[int] | None = None if is_end(tokens) else tokens
+
+    @property
+    def thinks(self) -> bool:
+        """The thoughts have not ended."""
+        return self._tokens is not None
 
     @property
     def is_done(self) -> bool:
@@ -32,6 +43,9 @@ class ThinkingMatcher:
         self._tokens = [*self._tokens, token]
         if self._is_end(self._tokens):
             self._tokens = None
+            if self._is_answer(token):
+                # Where the grammar starts otherwise, the guard in the engine core ends the request.
+                self._inner.accept(token)
         return True
 
     def fill(self, bits_W: Bits) -> None:
@@ -45,6 +59,7 @@ class ThinkingMatcher:
 
     def fork(self) -> ThinkingMatcher:
         other = object.__new__(ThinkingMatcher)
-        other._inner, other._is_end = self._inner.fork(), self._is_end
+        other._inner = self._inner.fork()
+        other._is_end, other._is_answer = self._is_end, self._is_answer
         other._tokens = self._tokens
         return other

@@ -14,7 +14,13 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX, InvalidFieldError
-from vllm_diffusion.server.sampling_fields import contradiction, is_said, refused_by_model
+from vllm_diffusion.server.sampling_fields import (
+    Refusal,
+    contradiction,
+    is_said,
+    refused_by_model,
+)
+from vllm_diffusion.server.structured import EDITS
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from vllm.v1.engine import EngineCoreRequest
 
 UNSUPPORTED: dict[str, str] = {
-    "thinking_token_budget": "the end of thinking cannot be forced yet; leave it out",
     "trace_decode_token_ids": "a canvas cannot replay a trace; leave it out",
 }
 """Fields that are refused whatever the model, and why."""
@@ -110,3 +115,41 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
             )
     if refused := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
         raise _invalid(*refused)
+    if params.thinking_token_budget is not None and (
+        refused := against_budget(params, decode.policy, vllm_config)
+    ):
+        raise _invalid(*refused)
+
+
+def against_budget(params: SamplingParams, policy: str, vllm_config: VllmConfig) -> Refusal | None:
+    """What does not go together with an end of thoughts that is forced."""
+    from vllm_diffusion.engine.grammar_backends import markers_of
+
+    field, value = "thinking_token_budget", params.thinking_token_budget
+    if policy == "self_speculation":
+        why = "policy 'self_speculation' verifies a whole draft at once; take another"
+        return field, value, f"{why} diffusion_policy"
+    said = params.extra_args or {}
+    for name in EDITS:
+        if PREFIX + name in said:
+            return (
+                PREFIX + name,
+                said[PREFIX + name],
+                f"an edit could undo the end that {field} forces",
+            )
+    if params.structured_outputs is not None and (
+        vllm_config.structured_outputs_config.enable_in_reasoning
+    ):
+        return field, value, "this server's grammars cover thoughts (enable_in_reasoning)"
+    markers = markers_of(vllm_config)
+    forced = set(markers.forced) if markers is not None else set()
+    if params.allowed_token_ids and not forced <= set(params.allowed_token_ids):
+        missing = sorted(forced - set(params.allowed_token_ids))
+        return (
+            "allowed_token_ids",
+            params.allowed_token_ids,
+            (f"the end of thoughts is not among them; add {missing}, or leave out {field}"),
+        )
+    if any(forced & set(word) for word in params.bad_words_token_ids or ()):
+        return "bad_words", params.bad_words, f"{field} forces the end of thoughts"
+    return None

@@ -1,0 +1,93 @@
+"""``reasoning_effort`` of a chat: how much the model thinks, and how hard it is refined.
+
+The level travels with the sampling parameters from the chat route to where the prompt is known.
+There it becomes a budget for thoughts, tokens beside those of the answer, and a default of
+``diffusion_effort``. What it means for a family is a table (``effort.REASONING``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm.exceptions import VLLMValidationError
+
+from vllm_diffusion.effort import Reasoning, reasoning_of
+from vllm_diffusion.models.serving import plan_of
+from vllm_diffusion.params import PREFIX
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.sampling_params import SamplingParams
+    from vllm.v1.engine import EngineCoreRequest
+
+    from vllm_diffusion.grammar.budget import Markers
+    from vllm_diffusion.plan import DecodePlan
+
+LEVEL = "reasoning_effort"
+"""In ``extra_args``, until ``settle`` has read it."""
+
+
+def settle(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
+    """Turn the level of a request into fields that the engine reads; without one do nothing.
+
+    Called with the request's own copy of its sampling parameters, once its prompt is known.
+
+    Raises:
+        VLLMValidationError: there is no such level.
+    """
+    params = request.sampling_params
+    if params is None or LEVEL not in (params.extra_args or {}):
+        return
+    # Not above: autoregressive models load nothing of the engine.
+    from vllm_diffusion.engine.grammar_backends import markers_of
+
+    extra_args = dict(params.extra_args or {})
+    plan = plan_of(vllm_config.model_config)
+    level, levels = extra_args.pop(LEVEL), reasoning_of(plan.record)
+    if level not in levels:
+        raise VLLMValidationError(
+            f"{LEVEL}={level!r} is not valid: it must be one of {', '.join(levels)}",
+            parameter=LEVEL,
+            value=level,
+        )
+    params.extra_args = _refined(extra_args, levels[level], plan) or None
+    decode = plan.request_params(params.extra_args)
+    markers = markers_of(vllm_config)
+    # An end that is forced can be followed by neither drafts nor edits.
+    if markers is not None and decode.policy != "self_speculation" and not decode.edits:
+        prompt = request.prompt_token_ids or []
+        room = vllm_config.model_config.max_model_len - len(prompt)
+        _budgeted(params, levels[level].budget, prompt, markers, room)
+
+
+def _refined(extra_args: dict[str, Any], wanted: Reasoning, plan: DecodePlan) -> dict[str, Any]:
+    """With the level's ``diffusion_effort``, unless the request or its policy says otherwise."""
+    is_said = any(PREFIX + name in extra_args for name in ("effort", "preset"))
+    policy = extra_args.get(f"{PREFIX}policy", plan.defaults.policy)
+    if is_said or policy == "self_speculation":
+        return extra_args
+    return extra_args | {f"{PREFIX}effort": wanted.effort}
+
+
+def _budgeted(
+    params: SamplingParams, budget: int, prompt: list[int], markers: Markers, room: int
+) -> None:
+    """Limit thoughts, and give them tokens of their own.
+
+    Args:
+        params: of the request; changed in place.
+        budget: tokens, 0 for none.
+        prompt: its tokens.
+        markers: around thoughts.
+        room: tokens that the prompt leaves of the context.
+    """
+    if params.thinking_token_budget is not None or markers.has_thought(prompt):
+        return  # said by the request, within its ``max_tokens``; or turned off by the template
+    if budget == 0:
+        params.thinking_token_budget = 0
+        return
+    answer = params.max_tokens or room
+    # Where the context is short, half of it stays for the answer.
+    budget = min(budget, max(room - answer, room // 2))
+    params.thinking_token_budget = budget
+    params.max_tokens = min(answer + budget + len(markers.start) + len(markers.forced), room)
