@@ -30,15 +30,9 @@ class CompiledAutomata:
         self._kept: OrderedDict[tuple[Any, ...], Automaton | None] = OrderedDict()
 
     def of(self, params: SamplingParams) -> Automaton | None:
-        """The automaton of the request's grammar; None where it has none.
-
-        Thoughts in front of an answer are no part of any grammar, so with a reasoning parser
-        there is none either.
-        """
+        """The automaton of the request's grammar; None where it has none."""
         from vllm.v1.structured_output.request import get_structured_output_key
 
-        if self.backends.has_thoughts:
-            return None
         assert params.structured_outputs is not None
         kind, spec = get_structured_output_key(params.structured_outputs)
         backend = str(params.structured_outputs._backend)

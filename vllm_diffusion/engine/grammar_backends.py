@@ -94,11 +94,6 @@ class Backends:
         special = {token for token in self.tokenizer.all_special_ids if token < size}
         return sorted(special | {self.mask_id})
 
-    @property
-    def has_thoughts(self) -> bool:
-        """Whether something that no grammar is about may stand in front of an answer."""
-        return self._end_of_thoughts is not None
-
     def is_closed(self, backend: str) -> bool:
         """Whether objects have their schema's properties alone, where it does not say."""
         config = self.vllm_config.structured_outputs_config

@@ -27,6 +27,7 @@ from vllm_diffusion.grammar.mask import mask_rows
 from vllm_diffusion.grammar.matcher import Matcher, NoMatcher
 from vllm_diffusion.grammar.track import Track
 from vllm_diffusion.grammar.walk import GuidedCanvas, Vocabulary
+from vllm_diffusion.grammar.wellformed import WellformedMatcher
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -75,8 +76,10 @@ class Grammars:
             block_length=self.plan.request_params(params.extra_args).block_length,
             num_left=min(params.max_tokens, self.max_model_len - len(prompt)),
         )
-        automaton = self.automata.of(params)
-        guided.track = None if automaton is None else Track(automaton)
+        if isinstance(matcher, WellformedMatcher):
+            # Else thoughts may stand in front of the text, which no grammar is about.
+            automaton = self.automata.of(params)
+            guided.track = None if automaton is None else Track(automaton)
         # A request that lost its K and V comes back with what it has emitted.
         known = request.prefill_token_ids or prompt
         guided.replay(list(known[len(prompt) :]))
