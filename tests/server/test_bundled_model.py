@@ -24,9 +24,10 @@ from benchmarks.tiny.prompts import check, load_prompts
 from tests.server.client import Client, diffusion_of, together
 from tests.server.conftest import healthy
 from tests.server.counters import eventually
+from tests.server.field_probes import ALWAYS, CASES, LETTER, PLAIN
+from tests.server.probes import Probe, parse
 from tests.server.process import ServerProcess
 
-LETTER = "Write a thank letter: sender eva, to omar, item lamp, city oslo, day friday."
 PER_TASK = 3
 LEAST_RIGHT = 0.9
 """Share of exact answers; the evaluation of the weights found more."""
@@ -246,6 +247,39 @@ def streamed_calls(stream: Any) -> list[tuple[str, str]]:
                 calls[delta.index] = [delta.function.name, ""]
             calls[delta.index][1] += delta.function.arguments or ""
     return [(name, arguments) for name, arguments in calls.values()]
+
+
+@pytest.fixture(scope="module")
+def plain(bundled: ServerProcess) -> dict[str, dict[str, Any]]:
+    """The responses to which probes are compared."""
+    client = Client(bundled.url, bundled.model)
+    return {route: sent(client, route, {})[1] for route in PATHS}
+
+
+PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
+
+
+def sent(client: Client, route: str, fields: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    body = {"model": client.model} | ALWAYS | PLAIN[route] | fields
+    status, text = client.post_for_text(PATHS[route], body)
+    return status, parse(text)
+
+
+@pytest.mark.parametrize(
+    ("route", "field", "probe"), [pytest.param(*case, id=f"{case[0]}-{case[1]}") for case in CASES]
+)
+def test_every_field(client: Client, plain: Any, route: str, field: str, probe: Probe) -> None:
+    """Refused by name, or answered, with what can be seen of the field in the answer."""
+    fields = probe.fields(plain[route]) if callable(probe.fields) else probe.fields
+    status, response = sent(client, route, fields)
+    if probe.outcome == "served" or (probe.outcome == "either" and status == 200):
+        assert status == 200, response
+        assert probe.effect is None or probe.effect(response, plain[route]), response
+        return
+    assert status == probe.status, response
+    error = response["error"]
+    assert field in (error["param"] or "") or field in error["message"], error
+    assert probe.words in error["message"]
 
 
 def test_sigterm_is_a_clean_end(bundled: ServerProcess) -> None:

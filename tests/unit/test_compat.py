@@ -228,7 +228,13 @@ class Handler:
 def handlers(model_config: Any) -> SimpleNamespace:
     """The server's state, once vLLM and the patch have made it."""
     state = SimpleNamespace(openai_serving_chat=Handler(), openai_serving_completion=None)
-    engine = SimpleNamespace(vllm_config=SimpleNamespace(model_config=model_config))
+    vllm_config = SimpleNamespace(
+        model_config=model_config,
+        scheduler_config=SimpleNamespace(policy="fcfs"),
+        kv_transfer_config=None,
+        structured_outputs_config=SimpleNamespace(reasoning_parser=""),
+    )
+    engine = SimpleNamespace(vllm_config=vllm_config)
     asyncio.run(api_router.init_generate_state(engine, state, "args"))
     return state
 
