@@ -1,6 +1,7 @@
 """The front end: what a request may ask for.
 
-``validation`` (sampling parameters: honoured, or refused by name),
+``fields`` (what becomes of every field of an HTTP request), ``admission`` (those
+that would be ignored are refused, by it), ``validation`` (sampling parameters: honoured, or refused by name),
 ``sampling_fields`` (which of them a model cannot honour, or not together),
 ``prometheus`` (counters on ``/metrics``), ``response`` (a response's ``metrics``).
 """
