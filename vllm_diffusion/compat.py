@@ -233,8 +233,9 @@ def openai_handlers() -> None:
     Without it ``diffusion_*`` fields outside of ``vllm_xargs``, fields that vLLM
     does not know and some that it does are ignored, the warning of an
     approximate cache is only among a response's metrics, which streams without
-    usage and requests for several answers lack, and a chat without
-    ``max_tokens`` fills a full-attention model's context. Acts in the API
+    usage and requests for several answers lack, a chat without ``max_tokens``
+    fills a full-attention model's context, and parsers of tool calls and
+    thoughts read a block at once, which several get wrong. Acts in the API
     server, once its handlers are made, on those of our models alone. An endpoint
     plugin could do the same, but vLLM loads these only when told to. Remove when
     vLLM lets a model check and complete requests and responses.
@@ -251,9 +252,11 @@ def openai_handlers() -> None:
         from vllm_diffusion.models.serving import plan_of
         from vllm_diffusion.server.admission import Served, admit
         from vllm_diffusion.server.handlers import HANDLERS, limit_output, wrap
+        from vllm_diffusion.server.token_feed import feed_by_token
 
         plan = plan_of(model_config)
         served = Served.of(engine_client.vllm_config, plan)
+        feed_by_token(state)
         for name, method in HANDLERS:
             handler = getattr(state, name)
             if handler is not None:

@@ -212,11 +212,16 @@ def test_acceptance_metrics_of_other_models_stay(fresh: Callable[[], None]) -> N
     assert ours.to_dict()["diffusion"]["num_denoising_steps"] == 2
 
 
+class Parser:
+    """Stands for vLLM's, which is fed token by token for our models."""
+
+
 class Handler:
     """What vLLM keeps for chat requests, as far as the patch looks."""
 
     def __init__(self) -> None:
         self.default_sampling_params: dict[str, Any] = {}
+        self.parser_cls = Parser
 
     async def create_chat_completion(self, request: Any) -> Any:
         return request
@@ -250,12 +255,14 @@ def test_handlers_of_our_models_alone_are_wrapped(
     monkeypatch.setattr(api_router, "init_generate_state", init_generate_state)
     fresh()
     for model in (OTHER, OTHER_DIFFUSION):
-        assert vars(handlers(model).openai_serving_chat) == {"default_sampling_params": {}}
+        untouched = handlers(model).openai_serving_chat
+        assert vars(untouched) == {"default_sampling_params": {}, "parser_cls": Parser}
     plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
     ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan)
     wrapped = handlers(ours).openai_serving_chat
     assert "create_chat_completion" in vars(wrapped)
     assert wrapped.default_sampling_params == {"max_tokens": 512}
+    assert wrapped.parser_cls.__bases__ == (Parser,)
     assert made == [("args",)] * 3
     monkeypatch.delattr(Handler, "create_chat_completion")
     with pytest.raises(RuntimeError, match=r"Handler\.create_chat_completion is not in vLLM"):
