@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.tiny.prompts import load_prompts
 from tests.server.probes import (
     Probe,
+    Response,
     choice,
     differs,
     from_plain,
@@ -42,9 +43,17 @@ TOOLS = next(
     s for s in load_prompts("validation", 20) if s.task == "tool" and s.answer.count("<tool_") == 2
 )
 CALLS = {"messages": TOOLS.prompt_messages, "tools": TOOLS.tools, "max_tokens": 200}
+UNSURE = {"messages": [{"role": "user", "content": "Tell me something."}], "n": 4}
 JSON_FORM = {"response_format": {"type": "json_object"}, "max_tokens": 80}
 
 LONG = {"ignore_eos": True, "max_tokens": 150}
+
+
+def four(r: Response, plain: Response) -> bool:
+    """Answers that are not all alike."""
+    return len({one["message"]["content"] for one in r["choices"]}) > 1
+
+
 HOT = {"temperature": 2.0, "seed": 7}
 SHARED: dict[str, list[Probe]] = {
     "model": [Probe("refused", {"model": "nobody"}, status=404)],
@@ -179,7 +188,7 @@ SHARED: dict[str, list[Probe]] = {
     "request_id": [served(lambda r, _: "probed" in r["id"], request_id="probed")],
     "session_id": [served(same, session_id="a session")],
     "vllm_xargs": [
-        served(lambda r, p: steps(r) < steps(p), vllm_xargs={"diffusion_max_steps": 1}),
+        served(lambda r, p: steps(r) > steps(p), vllm_xargs={"diffusion_threshold": 1}),
         refused("carries the diffusion_* fields", vllm_xargs={"threshold": 0.5}),
     ],
     "priority": [served(same, priority=0), refused("--scheduling-policy", priority=5)],
@@ -196,6 +205,9 @@ SHARED: dict[str, list[Probe]] = {
 }
 
 CHAT: dict[str, list[Probe]] = SHARED | {
+    # Of a letter the model is sure at any temperature.
+    "temperature": [served(four, **UNSURE, temperature=2.0)],
+    "seed": [served(four, **UNSURE, temperature=2.0, seed=7), refused(seed="x")],
     "messages": [served(differs, messages=SPOKEN)],
     "max_completion_tokens": [
         served(lambda r, _: num_tokens(r) == 5, max_completion_tokens=5, max_tokens=24)
@@ -246,7 +258,8 @@ CHAT: dict[str, list[Probe]] = SHARED | {
         )
     ],
     "reasoning_effort": [Probe("either", {"reasoning_effort": "high"})],
-    "include_reasoning": [served(same, include_reasoning=False)],
+    # It hides token ids as well.
+    "include_reasoning": [served(lambda r, p: text(r) == text(p), include_reasoning=False)],
     "echo": [
         served(lambda r, _: text(r).startswith("Dear omar,"), **CONTINUED, echo=True),
         refused(echo=True, logprobs=True),

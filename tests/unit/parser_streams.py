@@ -82,7 +82,12 @@ def chunks(sizes: Sequence[int], token_ids: Sequence[int]) -> Iterator[list[int]
 
 
 def stream(
-    parser_cls: Any, text: str, sizes: Sequence[int], *, marks: tuple[str, ...] = MARKS, **fields: Any
+    parser_cls: Any,
+    text: str,
+    sizes: Sequence[int],
+    *,
+    marks: tuple[str, ...] = MARKS,
+    **fields: Any,
 ) -> Parsed:
     """What comes of ``text`` streamed in chunks of ``sizes`` tokens.
 

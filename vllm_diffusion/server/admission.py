@@ -7,7 +7,7 @@ What becomes a sampling parameter is checked in ``validation``, for ``LLM()`` to
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -77,8 +77,8 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
     """
     is_chat = hasattr(request, "messages")
     records = RECORDS["chat" if is_chat else "completion"]
-    for field, value in _extras(request):
-        _check_extra(field, value, type(request).model_fields.keys() | set(records))
+    for field, value, known in _extras(request):
+        _check_extra(field, value, known)
     for field, record in records.items():
         _check(field, getattr(request, field, None), record)
     for key, value in (request.vllm_xargs or {}).items():
@@ -100,16 +100,18 @@ def _check(field: str, value: object, record: Field) -> None:
     raise _refuse(field, value, record.says)
 
 
-def _extras(request: Any) -> Iterator[tuple[str, Any]]:
-    """Fields that vLLM's models do not have: of the request, and of objects within."""
-    yield from (request.model_extra or {}).items()
-    for name in NESTED:
-        nested = getattr(request, name, None)
-        for field, value in (getattr(nested, "model_extra", None) or {}).items():
-            yield f"{name}.{field}", value
+def _extras(request: Any) -> Iterator[tuple[str, Any, list[str]]]:
+    """Fields that vLLM's models do not have, and those they have: also of objects within."""
+    for name, place in (
+        (None, request),
+        *((name, getattr(request, name, None)) for name in NESTED),
+    ):
+        prefix = f"{name}." if name else ""
+        for field, value in (getattr(place, "model_extra", None) or {}).items():
+            yield prefix + field, value, [prefix + known for known in type(place).model_fields]
 
 
-def _check_extra(field: str, value: object, known: Set[str]) -> None:
+def _check_extra(field: str, value: object, known: Sequence[str]) -> None:
     if field.startswith(PREFIX):
         example = json.dumps({"vllm_xargs": {field: value}})
         raise VLLMValidationError(
@@ -123,7 +125,7 @@ def _check_extra(field: str, value: object, known: Set[str]) -> None:
         )
 
 
-def _unknown(field: str, known: Set[str]) -> str:
+def _unknown(field: str, known: Sequence[str]) -> str:
     if any(field in records for records in RECORDS.values()):
         return "this route has no such field, though the other of chats and completions has"
     close = get_close_matches(field, known, n=1, cutoff=0.75)
@@ -162,15 +164,16 @@ def _check_tool_choice(request: Any) -> None:
 
 
 def _check_template(request: Any, served: Served, handler: Any) -> None:
-    """Values for the chat template that it does not read."""
+    """A template that the server does not take, and values that the chat template does not read."""
+    if request.chat_template is not None and not handler.trust_request_chat_template:
+        remedy = "this server takes no template of requests; it needs --trust-request-chat-template"
+        raise _refuse("chat_template", request.chat_template, remedy)
     given = {
         name: value
         for name, value in (request.chat_template_kwargs or {}).items()
         if value is not None and value is not False
     }
-    if not given and not request.documents:
-        return
-    template = _template_of(request, handler)
+    template = _template_of(request, handler) if given or request.documents else None
     if template is None:
         return
     remedy = "this model's chat template does not read it; leave it out"
@@ -182,11 +185,8 @@ def _check_template(request: Any, served: Served, handler: Any) -> None:
 
 
 def _template_of(request: Any, handler: Any) -> str | None:
-    """The chat template of this request; None where vLLM will refuse it, or has none."""
     from vllm.renderers.hf import resolve_chat_template
 
-    if request.chat_template is not None and not handler.trust_request_chat_template:
-        return None
     found: str | None = resolve_chat_template(
         handler.renderer.tokenizer,
         request.chat_template or handler.chat_template,

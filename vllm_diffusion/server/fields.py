@@ -141,8 +141,8 @@ CHAT: dict[str, Field] = {
     "parallel_tool_calls": _honoured("false: the first call alone"),
     "reasoning_effort": _depends("with a model that can think; see above"),
     "include_reasoning": _honoured(
-        "false: no thoughts in the answer, with `--reasoning-parser`; without one no text counts "
-        "as thoughts"
+        "false: no thoughts in the answer, nor token ids and log-probabilities, which would tell "
+        "them; without `--reasoning-parser` no text counts as thoughts"
     ),
     "add_generation_prompt": _honoured("by the chat template"),
     "continue_final_message": _honoured("by the chat template; blocks begin behind the message"),
