@@ -23,6 +23,13 @@ MARKS = (
     "<|im_end|> <|endoftext|>"
 ).split()
 """What released tokenizers of the families have as one token."""
+OTHERS = (
+    "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜> <｜tool▁call▁begin｜> <｜tool▁call▁end｜> "  # noqa: RUF001
+    "<tool_calls> </tool_calls> <tool_sep> <arg_key> </arg_key> <arg_value> </arg_value> "
+    "<|tool_call_start|> <|tool_call_end|> <|python_tag|> [TOOL_CALLS] [ARGS] [THINK] [/THINK] "
+    "<mm:think> </mm:think> <assistant>"
+).split()
+"""What those of other models have, without which their parsers cannot be made."""
 
 TOOLS = [
     {
@@ -40,13 +47,13 @@ TOOLS = [
 
 
 @cache
-def tokenizer(marks: tuple[str, ...] = MARKS) -> Any:
+def tokenizer() -> Any:
     """Bytes and pairs of letters, and each mark as one token."""
     ids, merges = vocabulary({}, 512)
     made = Tokenizer(models.BPE(vocab=ids, merges=merges))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    made.add_tokens([AddedToken(mark, normalized=False) for mark in marks])
+    made.add_tokens([AddedToken(mark, normalized=False) for mark in (*MARKS, *OTHERS)])
     return PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False)
 
 
@@ -81,14 +88,7 @@ def chunks(sizes: Sequence[int], token_ids: Sequence[int]) -> Iterator[list[int]
         start, number = start + size, number + 1
 
 
-def stream(
-    parser_cls: Any,
-    text: str,
-    sizes: Sequence[int],
-    *,
-    marks: tuple[str, ...] = MARKS,
-    **fields: Any,
-) -> Parsed:
+def stream(parser_cls: Any, text: str, sizes: Sequence[int], **fields: Any) -> Parsed:
     """What comes of ``text`` streamed in chunks of ``sizes`` tokens.
 
     The text of a chunk is what vLLM's engine would give it, held back for stop
@@ -97,7 +97,7 @@ def stream(
     Raises:
         AssertionError: a delta of a call that strict clients refuse.
     """
-    made = tokenizer(marks)
+    made = tokenizer()
     asked = request(**fields)
     parser = parser_cls(made, asked.tools, chat_template_kwargs={}, model_config=None)
     prompt_ids = made.encode(PROMPT)
@@ -140,9 +140,9 @@ def add(parsed: Parsed, delta: Any) -> None:
         parsed.calls[call.index][1] += call.function.arguments or ""
 
 
-def whole(parser_cls: Any, text: str, *, marks: tuple[str, ...] = MARKS, **fields: Any) -> Parsed:
+def whole(parser_cls: Any, text: str, **fields: Any) -> Parsed:
     """What comes of ``text`` in one piece, without streaming."""
-    made = tokenizer(marks)
+    made = tokenizer()
     asked = request(**fields)
     parser = parser_cls(made, asked.tools, chat_template_kwargs={}, model_config=None)
     reasoning, content, calls = parser.parse(

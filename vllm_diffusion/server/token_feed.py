@@ -1,11 +1,10 @@
 """vLLM's tool and reasoning parsers, fed token by token whatever a chunk holds.
 
 A stream of a diffusion model has a block of tokens in each chunk. vLLM's parsers
-were written for autoregressive streams; several lose or misplace text when a
-chunk holds more than one token (a thought's opening tag stays in the thought,
-text behind a call's end is dropped, ...). So a chunk is taken apart into the
-deltas that an autoregressive stream would have had, and what the parser makes
-of them goes out as one delta.
+were written for autoregressive streams; several misplace text when a chunk holds
+more than one token: DeepSeek-R1's for one leaves the tag that opens a thought in
+the thought. So a chunk is taken apart into the deltas that an autoregressive
+stream would have had, and what the parser makes of them goes out as one delta.
 """
 
 from __future__ import annotations
