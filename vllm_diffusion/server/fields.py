@@ -74,7 +74,7 @@ SHARED: dict[str, Field] = {
     "include_stop_str_in_output": _honoured("by vLLM"),
     "ignore_eos": _honoured("the end of sequence is a token like others"),
     "repetition_detection": _honoured("by vLLM, token by token of a finished block"),
-    "thinking_token_budget": _depends("with a reasoning parser; see above"),
+    "thinking_token_budget": _depends('with `--reasoning-parser`; see "Two dials"'),
     # What is said about tokens.
     "logprobs": _honoured("of a token at the step that accepted it"),
     "logprob_token_ids": _honoured("likewise, of the tokens named; needs `logprobs`"),
@@ -139,7 +139,9 @@ CHAT: dict[str, Field] = {
         "the text to the form of a call, and are refused beside another grammar"
     ),
     "parallel_tool_calls": _honoured("false: the first call alone"),
-    "reasoning_effort": _depends("with a model that can think; see above"),
+    "reasoning_effort": _honoured(
+        'how much the model thinks, and a default of `diffusion_effort`; see "Two dials"'
+    ),
     "include_reasoning": _honoured(
         "false: no thoughts in the answer, nor token ids and log-probabilities, which would tell "
         "them; without `--reasoning-parser` no text counts as thoughts"
