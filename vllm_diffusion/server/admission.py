@@ -80,7 +80,8 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
     for field, value, known in _extras(request):
         _check_extra(field, value, known)
     for field, record in records.items():
-        _check(field, getattr(request, field, None), record)
+        if record.nothing is not None:
+            _check(field, getattr(request, field, None), record)
     for key, value in (request.vllm_xargs or {}).items():
         if not key.startswith(PREFIX) and key not in XARGS:
             remedy = f"vllm_xargs carries the {PREFIX}* fields alone; other fields stand beside it"
@@ -95,7 +96,8 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
 
 
 def _check(field: str, value: object, record: Field) -> None:
-    if record.nothing is None or not is_said(value) or value in record.nothing:
+    is_refused = record.nothing is not None and value not in record.nothing
+    if not is_refused or not is_said(value):
         return
     raise _refuse(field, value, record.says)
 
