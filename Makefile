@@ -23,7 +23,7 @@ TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix bench doctor lock clean distclean
+.PHONY: help setup serve test check fix docs bench doctor lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ check: setup ## format, lint, types of the core, unit tests
 fix: setup ## format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+docs: setup ## write docs/api.md's tables of request fields from their records
+	$(BIN)/python -m scripts.field_tables
 
 bench: setup ## diffusion against its autoregressive twin (ARGS= goes to the script)
 	$(BIN)/python benchmarks/twin.py $(ARGS)

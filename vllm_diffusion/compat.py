@@ -9,6 +9,7 @@ only, is applied once a process, and checks its target: when vLLM has moved,
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.families import FAMILIES
@@ -229,12 +230,14 @@ def response_metrics() -> None:
 
 @_once
 def openai_handlers() -> None:
-    """Misplaced decode fields are refused, approximate text is warned of, outputs have an end.
+    """Fields that nobody reads are refused, approximate text is warned of, outputs have an end.
 
-    Without it ``diffusion_*`` fields outside of ``vllm_xargs`` are ignored, the
-    warning of an approximate cache is only among a response's metrics, which
-    streams without usage and requests for several answers lack, and a chat
-    without ``max_tokens`` fills a full-attention model's context. Acts in the API
+    Without it ``diffusion_*`` fields outside of ``vllm_xargs``, fields that vLLM
+    does not know and some that it does are ignored, the warning of an
+    approximate cache is only among a response's metrics, which streams without
+    usage and requests for several answers lack, a chat without ``max_tokens``
+    fills a full-attention model's context, and parsers of tool calls and
+    thoughts read a block at once, which several get wrong. Acts in the API
     server, once its handlers are made, on those of our models alone. An endpoint
     plugin could do the same, but vLLM loads these only when told to. Remove when
     vLLM lets a model check and complete requests and responses.
@@ -249,14 +252,19 @@ def openai_handlers() -> None:
         if not _serves(model_config):
             return
         from vllm_diffusion.models.serving import plan_of
+        from vllm_diffusion.server.admission import Served, admit
         from vllm_diffusion.server.handlers import HANDLERS, limit_output, wrap
+        from vllm_diffusion.server.token_feed import feed_by_token
 
         plan = plan_of(model_config)
+        served = Served.of(engine_client.vllm_config, plan)
+        feed_by_token(state)
         for name, method in HANDLERS:
             handler = getattr(state, name)
             if handler is not None:
                 _take(type(handler), method)
-                setattr(handler, method, wrap(getattr(handler, method), plan))
+                check = partial(admit, served=served, handler=handler)
+                setattr(handler, method, wrap(getattr(handler, method), plan, check))
                 limit_output(handler.default_sampling_params, plan)
 
     api_router.init_generate_state = init_generate_state

@@ -72,15 +72,20 @@ class Client:
 
     def post(self, path: str, body: dict[str, Any] | str) -> tuple[int, dict[str, Any]]:
         """Status and JSON of a request that the OpenAI client would not send."""
+        status, text = self.post_for_text(path, body)
+        return status, json.loads(text)
+
+    def post_for_text(self, path: str, body: dict[str, Any] | str) -> tuple[int, str]:
+        """The same, with the response's text as it comes; a stream's is its events."""
         data = body if isinstance(body, str) else json.dumps(body)
         request = urllib.request.Request(
             self.url + path, data.encode(), {"content-type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=120) as response:
-                return response.status, json.load(response)
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+            return error.code, error.read().decode()
 
 
 def body_of(fields: dict[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,10 @@ from benchmarks.tiny.prompts import check, load_prompts
 from tests.server.client import Client, diffusion_of, together
 from tests.server.conftest import healthy
 from tests.server.counters import eventually
+from tests.server.field_probes import ALWAYS, CASES, LETTER, PLAIN
+from tests.server.probes import Probe, parse
 from tests.server.process import ServerProcess
 
-LETTER = "Write a thank letter: sender eva, to omar, item lamp, city oslo, day friday."
 PER_TASK = 3
 LEAST_RIGHT = 0.9
 """Share of exact answers; the evaluation of the weights found more."""
@@ -272,16 +273,76 @@ def whole_calls(answer: Any) -> list[tuple[str, str]]:
 
 
 def streamed_calls(stream: Any) -> list[tuple[str, str]]:
-    """Assembled from deltas, of which a call's first one names it in full."""
-    calls: dict[int, list[str]] = {}
-    for chunk in stream:
-        for delta in (chunk.choices and chunk.choices[0].delta.tool_calls) or ():
-            if delta.index not in calls:
-                assert delta.id
-                assert (delta.type, bool(delta.function.name)) == ("function", True)
-                calls[delta.index] = [delta.function.name, ""]
-            calls[delta.index][1] += delta.function.arguments or ""
-    return [(name, arguments) for name, arguments in calls.values()]
+    """Assembled from chunks, each of which must be as clients that check them want it.
+
+    A call's first delta has its id, type and name, later ones its index and arguments alone; the
+    reason to finish comes once, in the last chunk with a choice, when every call is complete.
+    """
+    calls: list[list[str]] = []
+    finished: list[str] = []
+    for chunk in (each.to_dict() for each in stream):
+        assert chunk["object"] == "chat.completion.chunk"
+        (choice,) = chunk["choices"]
+        assert not finished, "a chunk behind the last"
+        finished += [choice["finish_reason"]] if choice.get("finish_reason") else []
+        assert choice["delta"].keys() <= {"role", "content", "tool_calls"}
+        for delta in choice["delta"].get("tool_calls") or ():
+            function = delta["function"]
+            if delta["index"] == len(calls):
+                assert delta.keys() == {"index", "id", "type", "function"}
+                assert (bool(delta["id"]), delta["type"]) == (True, "function")
+                calls.append([function.pop("name"), ""])
+            else:
+                assert delta.keys() == {"index", "function"}
+                assert delta["index"] < len(calls)
+            assert function.keys() <= {"arguments"}
+            calls[delta["index"]][1] += function.get("arguments", "")
+    assert len(finished) == 1
+    return [(name, arguments) for name, arguments in calls]
+
+
+PATHS = {"chat": "/v1/chat/completions", "completion": "/v1/completions"}
+IDS = [f"{route}-{field}" for route, field, _ in CASES]
+
+
+@pytest.fixture(scope="module")
+def probed(bundled: ServerProcess) -> list[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """Of each probe, its status and response, and the plain response of its route."""
+    client = Client(bundled.url, bundled.model)
+
+    def sent(route: str, fields: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        body = {"model": client.model} | ALWAYS | PLAIN[route] | fields
+        status, text = client.post_for_text(PATHS[route], body)
+        return status, parse(text)
+
+    plain = {route: sent(route, {})[1] for route in PATHS}
+
+    def answer(case: tuple[str, str, Probe]) -> tuple[int, dict[str, Any], dict[str, Any]]:
+        route, _, probe = case
+        fields = probe.fields(plain[route]) if callable(probe.fields) else probe.fields
+        return *sent(route, fields), plain[route]
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(answer, CASES))
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_every_field(probed: list[Any], number: int) -> None:
+    """Refused by name, or answered, with what can be seen of the field in the answer."""
+    _, field, probe = CASES[number]
+    status, response, plain = probed[number]
+    if probe.outcome == "served" or (probe.outcome == "either" and status == 200):
+        assert status == 200, response
+        assert probe.effect is None or probe.effect(response, plain), response
+        return
+    assert status == probe.status, response
+    error = response["error"]
+    assert field in (error["param"] or "") or field in error["message"], error
+    assert probe.words in error["message"]
+
+
+def test_the_server_is_well_after_all_of_them(probed: Any, client: Client, whole: str) -> None:
+    assert client.chat(LETTER, max_tokens=100).choices[0].message.content == whole
 
 
 def test_sigterm_is_a_clean_end(bundled: ServerProcess) -> None:

@@ -214,11 +214,16 @@ def test_acceptance_metrics_of_other_models_stay(fresh: Callable[[], None]) -> N
     assert ours.to_dict()["diffusion"]["num_denoising_steps"] == 2
 
 
+class Parser:
+    """Stands for vLLM's, which is fed token by token for our models."""
+
+
 class Handler:
     """What vLLM keeps for chat requests, as far as the patch looks."""
 
     def __init__(self) -> None:
         self.default_sampling_params: dict[str, Any] = {}
+        self.parser_cls = Parser
 
     async def create_chat_completion(self, request: Any) -> Any:
         return request
@@ -230,7 +235,13 @@ class Handler:
 def handlers(model_config: Any) -> SimpleNamespace:
     """The server's state, once vLLM and the patch have made it."""
     state = SimpleNamespace(openai_serving_chat=Handler(), openai_serving_completion=None)
-    engine = SimpleNamespace(vllm_config=SimpleNamespace(model_config=model_config))
+    vllm_config = SimpleNamespace(
+        model_config=model_config,
+        scheduler_config=SimpleNamespace(policy="fcfs"),
+        kv_transfer_config=None,
+        structured_outputs_config=SimpleNamespace(reasoning_parser=""),
+    )
+    engine = SimpleNamespace(vllm_config=vllm_config)
     asyncio.run(api_router.init_generate_state(engine, state, "args"))
     return state
 
@@ -246,12 +257,14 @@ def test_handlers_of_our_models_alone_are_wrapped(
     monkeypatch.setattr(api_router, "init_generate_state", init_generate_state)
     fresh()
     for model in (OTHER, OTHER_DIFFUSION):
-        assert vars(handlers(model).openai_serving_chat) == {"default_sampling_params": {}}
+        untouched = handlers(model).openai_serving_chat
+        assert vars(untouched) == {"default_sampling_params": {}, "parser_cls": Parser}
     plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
     ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan)
     wrapped = handlers(ours).openai_serving_chat
     assert "create_chat_completion" in vars(wrapped)
     assert wrapped.default_sampling_params == {"max_tokens": 512}
+    assert wrapped.parser_cls.__bases__ == (Parser,)
     assert made == [("args",)] * 3
     monkeypatch.delattr(Handler, "create_chat_completion")
     with pytest.raises(RuntimeError, match=r"Handler\.create_chat_completion is not in vLLM"):

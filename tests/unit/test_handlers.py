@@ -1,4 +1,4 @@
-"""Misplaced fields, and the warning of a response: when there is one, where in a stream."""
+"""What is not admitted, and the warning of a response: when there is one, where in a stream."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ GENERIC = (
 )
 PREFIX = {"diffusion_kv_cache": "prefix"}
 DONE = "data: [DONE]\n\n"
+
+
+def admit_all(asked: Any) -> None:
+    pass
 
 
 def plan(architecture: str = "LLaDAModelLM", **options: Any) -> DecodePlan:
@@ -89,7 +93,7 @@ def answer(response: Any, fields: Any = PREFIX) -> Any:
         return response
 
     async def run() -> Any:
-        made = await wrap(handler, plan())(request(fields))
+        made = await wrap(handler, plan(), admit_all)(request(fields))
         return [event async for event in made] if isinstance(made, AsyncGenerator) else made
 
     return asyncio.run(run())
@@ -176,7 +180,7 @@ def test_only_what_may_be_last_waits() -> None:
         return made()
 
     async def run() -> None:
-        events = await wrap(handler, plan())(request(PREFIX))
+        events = await wrap(handler, plan(), admit_all)(request(PREFIX))
         assert await anext(events) == event()
         assert sent == [event()]
         await events.aclose()
@@ -185,23 +189,20 @@ def test_only_what_may_be_last_waits() -> None:
     assert sent == [event(), "closed"]
 
 
-def test_a_field_outside_of_its_place_is_refused() -> None:
+def test_what_is_not_admitted_is_not_served() -> None:
     served: list[Any] = []
 
     async def handler(asked: Any) -> Any:
         served.append(asked)
 
-    async def ask(**extra: Any) -> None:
-        await wrap(handler, plan())(request(None, **extra))
+    def admit(asked: Any) -> None:
+        if asked.model_extra:
+            raise VLLMValidationError("no")
 
-    asyncio.run(ask(other=1))
+    asyncio.run(wrap(handler, plan(), admit)(request()))
     assert len(served) == 1
-    with pytest.raises(VLLMValidationError) as caught:
-        asyncio.run(ask(other=1, diffusion_threshold=0.5))
-    assert str(caught.value).startswith(
-        'diffusion_threshold belongs into vllm_xargs: {"vllm_xargs": {"diffusion_threshold": 0.5}}'
-    )
-    assert caught.value.parameter == "diffusion_threshold"
+    with pytest.raises(VLLMValidationError, match="no"):
+        asyncio.run(wrap(handler, plan(), admit)(request(other=1)))
     assert len(served) == 1
 
 

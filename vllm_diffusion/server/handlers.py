@@ -1,6 +1,6 @@
 """What vLLM's handlers of chats and completions lack for our models.
 
-A decode field outside of ``vllm_xargs`` is refused, where vLLM would ignore it.
+Fields are refused that vLLM would ignore (``admission``).
 A response whose request chose an approximate cache gets a top-level
 ``warning``. Mercury's API has the field, nullable; here it is there only when
 there is a warning, so that all other responses stay as vLLM makes them. A
@@ -17,7 +17,6 @@ from typing import Any
 
 from vllm_diffusion.params import PREFIX, InvalidFieldError
 from vllm_diffusion.plan import DecodePlan
-from vllm_diffusion.server.validation import check_places
 
 Handler = Callable[..., Awaitable[Any]]
 FIELD = "warning"
@@ -96,12 +95,12 @@ def limit_output(defaults: dict[str, Any], plan: DecodePlan) -> None:
         defaults.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
 
 
-def wrap(handler: Handler, plan: DecodePlan) -> Handler:
-    """A handler of vLLM's server that also does the above."""
+def wrap(handler: Handler, plan: DecodePlan, admit: Callable[[Any], None]) -> Handler:
+    """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses."""
 
     @functools.wraps(handler)
     async def answer(request: Any, *args: Any, **kwargs: Any) -> Any:
-        check_places(request.model_extra)
+        admit(request)
         response = await handler(request, *args, **kwargs)
         warning = expected(plan, request.vllm_xargs)
         if warning is None:

@@ -25,6 +25,9 @@ CONSTRAINTS: dict[str, Any] = {
 }
 """Fields that could forbid the only token that a grammar allows; what asks for nothing."""
 
+BY_SERVER = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern")
+"""Options of a grammar that vLLM's backends read off the server's alone."""
+
 EDITS = ("edit_threshold", "preset", "max_post_steps")
 
 
@@ -65,6 +68,15 @@ def check_structured(params: SamplingParams, model_config: ModelConfig) -> None:
             "one of the two can compile it",
             parameter="structured_outputs",
         )
+    for field in BY_SERVER:
+        if value := getattr(asked, field):
+            raise VLLMValidationError(
+                f"structured_outputs.{field}={value!r} is not supported for diffusion models: the "
+                "server alone says how JSON is written, with --structured-outputs-config; "
+                "leave it out",
+                parameter=f"structured_outputs.{field}",
+                value=value,
+            )
     for field, unset in CONSTRAINTS.items():
         value = getattr(params, field)
         if value and value != unset:

@@ -6,9 +6,7 @@ Runs in the front end before any work is spent, for HTTP (a 400) and for
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vllm.exceptions import VLLMValidationError
 
@@ -67,23 +65,6 @@ def _invalid(field: str, value: object, remedy: str) -> VLLMValidationError:
     return VLLMValidationError(
         f"{field}={value!r} cannot be honoured: {remedy}", parameter=field, value=value
     )
-
-
-def check_places(body: Mapping[str, Any] | None) -> None:
-    """Refuse decode fields that stand where nobody would read them.
-
-    Args:
-        body: fields of an HTTP request that OpenAI's API does not have.
-
-    Raises:
-        VLLMValidationError: with the first one, and where it belongs.
-    """
-    for field, value in (body or {}).items():
-        if field.startswith(PREFIX):
-            example = json.dumps({"vllm_xargs": {field: value}})
-            raise VLLMValidationError(
-                f"{field} belongs into vllm_xargs: {example}", parameter=field, value=value
-            )
 
 
 def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:

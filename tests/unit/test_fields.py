@@ -1,0 +1,148 @@
+"""Every field of vLLM's request models has a record, and the docs say what the records say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm", reason="the request models are vLLM's")
+
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.exceptions import VLLMValidationError
+
+from scripts import field_tables
+from vllm_diffusion.server.admission import Served, admit
+from vllm_diffusion.server.fields import CHAT, COMPLETION, OTHERS, RECORDS, SHARED
+
+MODELS: dict[str, Any] = {"chat": ChatCompletionRequest, "completion": CompletionRequest}
+PLAIN: dict[str, dict[str, Any]] = {
+    "chat": {"messages": [{"role": "user", "content": "a"}]},
+    "completion": {"prompt": "a"},
+}
+BLOCK_CAUSAL = Served(has_prompt_scores=False)
+each_route = pytest.mark.parametrize("route", MODELS)
+
+
+def request(route: str, **fields: Any) -> Any:
+    return MODELS[route].model_validate(PLAIN[route] | fields)
+
+
+def refusal(route: str, served: Served = BLOCK_CAUSAL, **fields: Any) -> VLLMValidationError:
+    with pytest.raises(VLLMValidationError) as caught:
+        admit(request(route, **fields), served)
+    return caught.value
+
+
+@each_route
+def test_every_field_has_a_record_and_every_record_a_field(route: str) -> None:
+    assert set(MODELS[route].model_fields) == set(RECORDS[route])
+
+
+def test_a_record_stands_in_one_place() -> None:
+    places = (SHARED, CHAT, COMPLETION, OTHERS)
+    assert sum(map(len, places)) == len(set().union(*places))
+
+
+def test_openais_own_fields_are_all_known() -> None:
+    chat = pytest.importorskip("openai.types.chat.completion_create_params")
+    completion = pytest.importorskip("openai.types.completion_create_params")
+    for route, params in (("chat", chat), ("completion", completion)):
+        theirs = set(params.CompletionCreateParamsBase.__annotations__)
+        assert theirs - set(RECORDS[route]) - set(OTHERS) == set()
+
+
+def test_every_record_has_a_probe_of_its_kind() -> None:
+    from tests.server.field_probes import CASES, PROBES
+
+    for route, probes in PROBES.items():
+        records = RECORDS[route] | OTHERS
+        assert set(probes) == set(records)
+        for field, record in records.items():
+            outcomes = {p.outcome for r, f, p in CASES if (r, f) == (route, field)}
+            wanted = {"honoured": "served", "meaningless": "served"}.get(record.status, "refused")
+            assert outcomes & {wanted, "either"} or field == "model", field
+
+
+def test_the_docs_are_up_to_date(tmp_path: Path) -> None:
+    """``make docs`` writes them."""
+    copy = tmp_path / "api.md"
+    shutil.copy(field_tables.API, copy)
+    field_tables.write(copy)
+    assert copy.read_text() == field_tables.API.read_text()
+
+
+def test_a_table_says_each_field_once() -> None:
+    for records in field_tables.SECTIONS.values():
+        rows = field_tables.table(records).splitlines()[2:]
+        assert sum(row.count("`, `") for row in rows) < len(records)
+        assert all(any(f"`{name}`" in row.split(" | ")[0] for row in rows) for name in records)
+
+
+@each_route
+@pytest.mark.parametrize(
+    ("fields", "named", "words"),
+    [
+        ({"diffusion_threshold": 0.5}, "diffusion_threshold", "belongs into vllm_xargs: {"),
+        ({"temprature": 0}, "temprature", "did you mean temperature?"),
+        ({"max_new_tokens": 5}, "max_new_tokens", "did you mean max_tokens?"),
+        ({"colour": "red"}, "colour", "this field is not known, and it would be ignored"),
+        ({"diffusing": True}, "diffusing", "settled text alone"),
+        ({"stream": True, "stream_options": {"a": 1}}, "stream_options.a", "is not known"),
+        ({"vllm_xargs": {"top_k": 1}}, "vllm_xargs.top_k", "stand beside it"),
+        ({"priority": -1}, "priority", "--scheduling-policy priority"),
+        ({"use_beam_search": True, "temprature": 0}, "temprature", "did you mean"),
+    ],
+)
+def test_what_nobody_would_read_is_refused(
+    route: str, fields: dict[str, Any], named: str, words: str
+) -> None:
+    error = refusal(route, **fields)
+    assert error.parameter == named
+    assert named in str(error)
+    assert words in str(error)
+
+
+def test_a_field_of_the_other_route_is_named_as_that() -> None:
+    assert "the other of chats and completions has" in str(refusal("completion", tools=[]))
+    assert "the other of chats and completions has" in str(refusal("chat", suffix="a"))
+
+
+@each_route
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"colour": None},
+        {"store": False, "metadata": {"a": "b"}, "service_tier": "auto", "diffusing": None},
+        {"priority": 0, "use_beam_search": False, "length_penalty": 1},
+        {"vllm_xargs": {"diffusion_threshold": 0.5}},
+        {"vllm_xargs": {}, "kv_transfer_params": {}},
+    ],
+)
+def test_what_asks_for_nothing_passes(route: str, fields: dict[str, Any]) -> None:
+    admit(request(route, **fields), BLOCK_CAUSAL)
+
+
+@each_route
+def test_options_of_the_server_make_fields_mean_something(route: str) -> None:
+    able = Served(has_prompt_scores=True, has_priorities=True, has_kv_connector=True)
+    asked = {"priority": 3, "kv_transfer_params": {"a": 1}, "echo": True, "logprobs": True}
+    admit(request(route, **asked), able)
+    for field, value in asked.items():
+        if field != "logprobs":
+            fields = {field: value} | ({"logprobs": True} if field == "echo" else {})
+            assert refusal(route, **fields).parameter == field
+
+
+def test_an_echo_alone_asks_for_no_scores() -> None:
+    """vLLM makes the prompt's log-probabilities of ``top_logprobs``, which is 0 if not said."""
+    asked = request("chat", echo=True)
+    admit(asked, BLOCK_CAUSAL)
+    assert asked.to_sampling_params(8, {}).prompt_logprobs is None
+    scored = request("chat", echo=True)
+    admit(scored, Served(has_prompt_scores=True))
+    assert scored.to_sampling_params(8, {}).prompt_logprobs == 0
