@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "denoise.h"
+#include "lattice.h"
 #include "row_stats.h"
 
 #define VD_EXPORT __attribute__((visibility("default")))
@@ -12,7 +13,7 @@
 extern "C" {
 
 // Raised whenever a signature below changes; the binding refuses any other value.
-VD_EXPORT int vd_abi_version() { return 2; }
+VD_EXPORT int vd_abi_version() { return 3; }
 
 // Best level this processor runs: 0 portable, 1 avx2, 2 avx512.
 VD_EXPORT int vd_best_level() { return static_cast<int>(vd::best_level()); }
@@ -59,6 +60,27 @@ VD_EXPORT void vd_denoise_logits(const vd::Slots* slots, const void* logits, int
   const float* const prob = stats.data();
   vd_denoise(slots, token.data(), prob, prob + rows, prob + 2 * rows, requests, slot, row_border,
              query_end, tokens, num_emitted, num_rejected);
+}
+
+// Sums over all texts that the automata of K requests allow.
+//   score     float64 (K, L, C), sums of each class
+//   to_exit   float64 (K, L + 1, N)
+//   factor    float64 (K, L, C), or null
+VD_EXPORT void vd_lattice_sums(const vd::Lattice* in, const double* score, double* to_exit,
+                               double* factor) {
+  for (int64_t k = 0; k < in->K; ++k) {
+    vd::LatticeOf of(*in, k);
+    double* const here = to_exit + k * (in->L + 1) * in->N;
+    of.sums(score + k * in->L * in->C, here);
+    if (factor) of.factors(score + k * in->L * in->C, here, factor + k * in->L * in->C);
+  }
+}
+
+// The classes, int64 (K, L), of the most probable texts; score float64 (K, L, C), maxima.
+VD_EXPORT void vd_lattice_best(const vd::Lattice* in, const double* score, int64_t* classes) {
+  for (int64_t k = 0; k < in->K; ++k) {
+    vd::LatticeOf(*in, k).best(score + k * in->L * in->C, classes + k * in->L);
+  }
 }
 
 }  // extern "C"

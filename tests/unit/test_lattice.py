@@ -14,17 +14,8 @@ from hypothesis import strategies as st
 
 from vllm_diffusion.grammar.automaton import Automaton, over_tokens
 from vllm_diffusion.grammar.expression import TooLargeError, byte_table
-from vllm_diffusion.grammar.lattice import (
-    Automata,
-    Block,
-    backward,
-    class_factors,
-    class_scores,
-    is_forced,
-    path,
-    scatter_max,
-    scatter_sum,
-)
+from vllm_diffusion.grammar.lattice import Automata, Block, best_text, is_forced, path, summed
+from vllm_diffusion.kernels.dispatch import forced as forced_implementation
 
 SPELLED = [b"a", b"b", b"ab", b"1", b"<mask>", b"<stop>", b"<also>"]
 MASK, STOPS = 4, (5, 6)
@@ -115,6 +106,7 @@ def random_log_p(seed: int, count: int, length: int, scale: float) -> torch.Tens
     return logits.log_softmax(dim=-1)
 
 
+@pytest.mark.parametrize("implementation", ["torch", "cpp"])
 @settings(max_examples=40, deadline=None)
 @given(
     regexes=st.lists(st.sampled_from(REGEXES), min_size=1, max_size=3),
@@ -124,7 +116,9 @@ def random_log_p(seed: int, count: int, length: int, scale: float) -> torch.Tens
     scale=st.sampled_from([0.3, 3.0, 60.0]),
     data=st.data(),
 )
-def test_best_text_and_marginals_equal_brute_force(regexes, seed, length, slack, scale, data):
+def test_best_text_and_marginals_equal_brute_force(
+    implementation, regexes, seed, length, slack, scale, data
+):
     log_p = random_log_p(seed, len(regexes), length, scale)
     ends = [data.draw(st.integers(1, length)) for _ in regexes]
     fixed = []
@@ -138,11 +132,9 @@ def test_best_text_and_marginals_equal_brute_force(regexes, seed, length, slack,
                 row[at] = text[at]
         fixed.append(row)
     block, automata = block_of(regexes, log_p, fixed, ends, slack)
-    best = class_scores(block, automata, scatter_max)
-    best_KL = path(log_p, backward(best, block, automata, scatter_max), block, automata)
-    sums = class_scores(block, automata, scatter_sum)
-    to_exit = backward(sums, block, automata, scatter_sum)
-    factor = class_factors(sums, to_exit, block, automata)
+    with forced_implementation(implementation):
+        best_KL = best_text(block, automata)
+        _, factor = summed(block, automata, has_factors=True)
     marginal = (
         log_p.double() + factor.gather(2, automata.class_KV[:, None].expand(log_p.shape))
     ).exp()
@@ -163,6 +155,24 @@ def test_best_text_and_marginals_equal_brute_force(regexes, seed, length, slack,
                 torch.testing.assert_close(marginal[k, at], exact[at], atol=1e-6, rtol=1e-5)
             is_one = len({tokens[at] for tokens in expected}) == 1 and fixed[k][at] < 0
             assert forced[k, at] == is_one
+
+
+def test_larger_automata_are_the_same_in_both():
+    """Forty positions and hundreds of edges, in a batch of unlike ones."""
+    regexes = ["[ab1]{20,40}", "(ab|ba|1{3}){4,}", "a?b?1?(a|b1){0,30}"]
+    length = 40
+    log_p = random_log_p(3, len(regexes), length, 2.0)
+    fixed = [[-1] * length for _ in regexes]
+    fixed[0][7] = 1
+    block, automata = block_of(regexes, log_p, fixed, [length, 31, 40], 5)
+    found = {}
+    for implementation in ("torch", "cpp"):
+        with forced_implementation(implementation):
+            to_exit, factor = summed(block, automata, has_factors=True)
+            found[implementation] = (best_text(block, automata), to_exit, factor)
+    assert found["torch"][0].equal(found["cpp"][0])
+    for ours, theirs in zip(found["torch"][1:], found["cpp"][1:], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
 
 
 def test_draws_have_the_exact_distribution():
@@ -190,7 +200,6 @@ def test_draws_have_the_exact_distribution():
             )
         ),
         automata.distance_KN.expand(count, -1),
-        automata.done_K.expand(count),
         automata.num_classes,
     )
     generator = torch.Generator().manual_seed(1)
@@ -199,7 +208,7 @@ def test_draws_have_the_exact_distribution():
         u = torch.rand(count, len(SPELLED), generator=generator).clamp(1e-9, 1 - 1e-7)
         return -(-u.log()).log()
 
-    to_exit = backward(class_scores(block, automata, scatter_sum), block, automata, scatter_sum)
+    to_exit, _ = summed(block, automata, has_factors=False)
     drawn = path(log_p_KLV, to_exit, block, automata, noise)
     counts: dict[tuple[int, ...], int] = dict.fromkeys(expected, 0)
     for row in drawn.tolist():
@@ -216,8 +225,7 @@ def test_draws_have_the_exact_distribution():
 def test_a_text_that_does_not_fit_gets_as_near_to_its_end_as_it_can():
     log_p = random_log_p(0, 1, 2, 1.0)
     block, automata = block_of(["(ab){6}"], log_p, [[-1, -1]], [2], 0)
-    best = class_scores(block, automata, scatter_max)
-    found = path(log_p, backward(best, block, automata, scatter_max), block, automata)
+    found = best_text(block, automata)
     assert found.tolist() == [[2, 2]]  # "abab": no other two tokens get that far
 
 
@@ -225,8 +233,7 @@ def test_a_forced_token_may_be_arbitrarily_improbable():
     log_p = torch.full((1, 4, len(SPELLED)), -1e4)
     log_p[..., 3] = 0.0  # the model is sure of a token that never may come
     block, automata = block_of(["ab"], log_p, [[0, -1, -1, -1]], [4], 0)
-    sums = class_scores(block, automata, scatter_sum)
-    factor = class_factors(sums, backward(sums, block, automata, scatter_sum), block, automata)
+    _, factor = summed(block, automata, has_factors=True)
     marginal = log_p[0, 1, 1] + factor[0, 1, automata.class_KV[0, 1]]
     assert marginal.exp().item() == pytest.approx(1.0, abs=1e-6)
 

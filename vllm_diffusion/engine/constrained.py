@@ -23,13 +23,10 @@ from vllm_diffusion.grammar.lattice import (
     NEVER,
     Automata,
     Block,
-    backward,
-    class_factors,
-    class_scores,
+    best_text,
     is_forced,
     path,
-    scatter_max,
-    scatter_sum,
+    summed,
 )
 
 if TYPE_CHECKING:
@@ -137,9 +134,9 @@ class Constraints:
         has_row_KL = torch.arange(length, device=device) < num_rows[:, None]
         log_p_KLV = self._log_p(logits_NV, row_KL_device, has_row_KL)
         block = Block(log_p_KLV, fixed_KL, start, end, slack)
-        sums = class_scores(block, automata, scatter_sum)
-        to_exit = backward(sums, block, automata, scatter_sum)
-        factor_KLC = class_factors(sums, to_exit, block, automata).float()
+        to_exit, factor_KLC = summed(block, automata, has_factors=True)
+        assert factor_KLC is not None
+        factor_KLC = factor_KLC.float()
         has_text_K = to_exit[0].gather(1, start[:, None])[:, 0] > NEVER
         is_chosen_KL = (fixed_KL < 0) & has_row_KL & has_text_K[:, None]
         is_chosen_KL &= torch.arange(length, device=device) < end[:, None]
@@ -172,9 +169,7 @@ class Constraints:
         num_rows: int,
     ) -> Tensor:
         """The most probable text, or the drawn one of a request with a temperature."""
-        best = class_scores(block, automata, scatter_max)
-        to_exit = backward(best, block, automata, scatter_max)
-        token_KL = path(log_p_KLV, to_exit, block, automata)
+        token_KL = best_text(block, automata)
         if draws is None:
             return token_KL
         at_N = torch.full((num_rows,), -1, device=row_KL.device, dtype=torch.int64)
@@ -193,7 +188,6 @@ class Constraints:
         scaled_KLV = log_p_KLV / draws.temperature_N[at_KL][..., None]
         tempered_KLV = torch.where(tempered_KLV == NEVER, scaled_KLV - CUT, tempered_KLV)
         block = replace(block, log_p_KLV=tempered_KLV)
-        drawn = class_scores(block, automata, scatter_sum)
 
         def noise(position: int) -> Tensor:
             at_K = at_KL[:, position]
@@ -204,7 +198,7 @@ class Constraints:
                 log_p_KLV.shape[2],
             )
 
-        to_exit = backward(drawn, block, automata, scatter_sum)
+        to_exit, _ = summed(block, automata, has_factors=False)
         return torch.where(
             is_drawn_K1, path(tempered_KLV, to_exit, block, automata, noise), token_KL
         )

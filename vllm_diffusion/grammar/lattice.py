@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from vllm_diffusion.grammar.automaton import FAR, Automaton
+from vllm_diffusion.kernels.cpu_lattice import Lattices
+from vllm_diffusion.kernels.dispatch import uses_cpp
 
 NEVER = -torch.inf
 
@@ -39,8 +41,6 @@ class Automata:
     """bool. Classes of one token."""
     distance_KN: Tensor
     """int64. Fewest tokens to the end."""
-    done_K: Tensor
-    """int64."""
     num_classes: int
     """C."""
 
@@ -72,7 +72,6 @@ class Automata:
             class_KV=class_KV.to(device),
             is_single_KC=(size_KC == 1).to(device),
             distance_KN=padded([torch.from_numpy(a.distance_N) for a in automata], num_states, FAR),
-            done_K=torch.tensor([a.done for a in automata], device=device),
             num_classes=num_classes,
         )
 
@@ -228,3 +227,26 @@ def path(
         moved_K = automata.dst_KE.gather(1, edge_K1)[:, 0]
         state_K = torch.where(is_in_K1[:, 0], moved_K, state_K)
     return torch.stack(tokens, dim=1)
+
+
+def summed(block: Block, automata: Automata, *, has_factors: bool) -> tuple[Tensor, Tensor | None]:
+    """Sums ``backward``, and ``class_factors`` where asked for: in C++ on the CPU."""
+    score_KLC = class_scores(block, automata, scatter_sum)
+    if uses_cpp(score_KLC.is_cpu):
+        return Lattices(block, automata).sums(score_KLC, has_factors=has_factors)
+    to_exit_LKN = backward(score_KLC, block, automata, scatter_sum)
+    if not has_factors:
+        return to_exit_LKN, None
+    return to_exit_LKN, class_factors(score_KLC, to_exit_LKN, block, automata)
+
+
+def best_text(block: Block, automata: Automata) -> Tensor:
+    """The most probable text (K, L): ``path`` with maxima, in C++ on the CPU."""
+    score_KLC = class_scores(block, automata, scatter_max)
+    if not uses_cpp(score_KLC.is_cpu):
+        to_exit_LKN = backward(score_KLC, block, automata, scatter_max)
+        return path(block.log_p_KLV, to_exit_LKN, block, automata)
+    class_KL1 = Lattices(block, automata).best(score_KLC)[..., None]
+    is_in_KLV = (automata.class_KV[:, None] == class_KL1) | (class_KL1 == automata.num_classes - 1)
+    token_KL = block.log_p_KLV.masked_fill(~is_in_KLV, NEVER).argmax(dim=-1)
+    return torch.where(block.fixed_KL >= 0, block.fixed_KL, token_KL)

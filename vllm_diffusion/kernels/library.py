@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch  # noqa: F401  (its OpenMP runtime, see above)
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 LEVELS = ("portable", "avx2", "avx512")
 _LOGITS = (
     c_void_p,  # address
@@ -54,6 +54,17 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
         c_int,  # level
         c_int,  # threads
         *_REQUESTS,
+    ),
+    "vd_lattice_sums": (
+        c_void_p,  # automata and blocks
+        c_void_p,  # sums of each class
+        c_void_p,  # out: sums over the ways to an exit
+        c_void_p,  # out: factors of each class, or null
+    ),
+    "vd_lattice_best": (
+        c_void_p,  # automata and blocks
+        c_void_p,  # maxima of each class
+        c_void_p,  # out: classes of the best texts
     ),
 }
 """Arguments of the functions that return nothing."""

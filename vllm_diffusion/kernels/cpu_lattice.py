@@ -1,0 +1,71 @@
+"""``grammar.lattice`` in C++ (``csrc/include/lattice.h``), for tensors on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vllm_diffusion.kernels.library import required
+
+if TYPE_CHECKING:
+    from vllm_diffusion.grammar.lattice import Automata, Block
+
+_SIZES = ("K", "L", "N", "C", "E")
+_TENSORS = ("src", "cls", "dst", "distance", "start", "end", "slack")
+
+
+class _Lattice(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.c_void_p) for name in _TENSORS),
+    ]
+
+
+class Lattices:
+    """Automata and blocks, as C++ reads them."""
+
+    def __init__(self, block: Block, automata: Automata) -> None:
+        self.functions = required("lattice").functions
+        num_requests, length = block.fixed_KL.shape
+        self.shape = (num_requests, length, automata.num_states, automata.num_classes)
+        # Kept for as long as C++ may read them.
+        self._tensors = [
+            tensor.contiguous()
+            for tensor in (
+                automata.src_KE,
+                automata.class_KE,
+                automata.dst_KE,
+                automata.distance_KN,
+                block.start_K,
+                block.end_K,
+                block.slack_K,
+            )
+        ]
+        addresses = [tensor.data_ptr() for tensor in self._tensors]
+        self._in = _Lattice(*self.shape, automata.src_KE.shape[1], *addresses)
+
+    def sums(self, score_KLC: Tensor, *, has_factors: bool) -> tuple[Tensor, Tensor | None]:
+        """``backward`` (L + 1, K, N) of sums and, where asked for, ``class_factors`` (K, L, C)."""
+        num_requests, length, num_states, _ = self.shape
+        score_KLC = score_KLC.contiguous()
+        to_exit_KLN = score_KLC.new_empty((num_requests, length + 1, num_states))
+        factor_KLC = torch.empty_like(score_KLC) if has_factors else None
+        self.functions.vd_lattice_sums(
+            ctypes.addressof(self._in),
+            score_KLC.data_ptr(),
+            to_exit_KLN.data_ptr(),
+            None if factor_KLC is None else factor_KLC.data_ptr(),
+        )
+        return to_exit_KLN.transpose(0, 1), factor_KLC
+
+    def best(self, score_KLC: Tensor) -> Tensor:
+        """Classes (K, L) of the most probable texts, from the maxima of each class."""
+        score_KLC = score_KLC.contiguous()
+        class_KL = score_KLC.new_empty(self.shape[:2], dtype=torch.int64)
+        self.functions.vd_lattice_best(
+            ctypes.addressof(self._in), score_KLC.data_ptr(), class_KL.data_ptr()
+        )
+        return class_KL
