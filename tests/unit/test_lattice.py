@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from vllm_diffusion.grammar.automaton import Automaton, over_tokens
 from vllm_diffusion.grammar.expression import TooLargeError, byte_table
-from vllm_diffusion.grammar.lattice import Automata, Block, best_text, is_forced, path, summed
+from vllm_diffusion.grammar.lattice import (
+    Automata,
+    Block,
+    best_text,
+    is_behind_end,
+    is_forced,
+    path,
+    summed,
+)
 from vllm_diffusion.kernels.dispatch import forced as forced_implementation
 
 SPELLED = [b"a", b"b", b"ab", b"1", b"<mask>", b"<stop>", b"<also>"]
@@ -175,6 +183,13 @@ def test_larger_automata_are_the_same_in_both():
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
 
 
+def test_what_stands_behind_the_end_of_a_text():
+    _, automata = block_of(["a*", "b*"], random_log_p(0, 2, 4, 1.0), [[-1] * 4] * 2, [4, 4], 0)
+    tokens = torch.tensor([[0, 5, 3, 5], [1, 1, 1, 6]])
+    expected = [[False, False, True, True], [False] * 4]
+    assert is_behind_end(tokens, automata).tolist() == expected
+
+
 def test_draws_have_the_exact_distribution():
     length, slack, count = 3, 1, 20_000
     log_p = random_log_p(5, 1, length, 1.0)
@@ -200,6 +215,7 @@ def test_draws_have_the_exact_distribution():
             )
         ),
         automata.distance_KN.expand(count, -1),
+        automata.stop_K.expand(count),
         automata.num_classes,
     )
     generator = torch.Generator().manual_seed(1)

@@ -24,6 +24,7 @@ from vllm_diffusion.grammar.lattice import (
     Automata,
     Block,
     best_text,
+    is_behind_end,
     is_forced,
     path,
     summed,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 CUT = 1e4
 """What top-k, top-p and min-p leave out is drawn only where no text is left without it."""
+
+UNKNOWN = 1e4
+"""Nats; the entropy of no vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Texts:
     """bool. Positions that the automaton has a say in."""
     is_forced_KL: Tensor
     """bool. Those of them at which no other token may stand."""
+    is_behind_KL: Tensor
+    """bool. Those that the text leaves over."""
 
     def fill(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
         """The canvases with what is forced: no step of the model is spent on it."""
@@ -66,13 +72,22 @@ class Texts:
         )
 
     def over(self, answer: Candidates) -> Candidates:
-        """The candidates with these texts in the place of each position's own."""
-        token_KL = torch.where(self.is_chosen_KL, self.token_KL, answer.token_BL[self.index_K])
-        prob_KL = torch.where(self.is_chosen_KL, self.prob_KL, answer.prob_BL[self.index_K])
+        """The candidates with these texts in the place of each position's own.
+
+        Models are sure of what stands behind the end of a text, and steps would be spent on it. It
+        counts as unknown.
+        """
+        index_K, is_behind_KL = self.index_K, self.is_behind_KL
+        token_KL = torch.where(self.is_chosen_KL, self.token_KL, answer.token_BL[index_K])
+        prob_KL = torch.where(self.is_chosen_KL, self.prob_KL, answer.prob_BL[index_K])
+        second_KL = answer.second_BL[index_K].masked_fill(is_behind_KL, 0.0)
+        entropy_KL = answer.entropy_BL[index_K].masked_fill(is_behind_KL, UNKNOWN)
         return replace(
             answer,
-            token_BL=answer.token_BL.index_copy(0, self.index_K, token_KL),
-            prob_BL=answer.prob_BL.index_copy(0, self.index_K, prob_KL),
+            token_BL=answer.token_BL.index_copy(0, index_K, token_KL),
+            prob_BL=answer.prob_BL.index_copy(0, index_K, prob_KL.masked_fill(is_behind_KL, 0.0)),
+            second_BL=answer.second_BL.index_copy(0, index_K, second_KL),
+            entropy_BL=answer.entropy_BL.index_copy(0, index_K, entropy_KL),
         )
 
 
@@ -151,7 +166,8 @@ class Constraints:
         kept_at = async_tensor_h2d(kept, device=device)
         logits_NV[row_KL_device.flatten()[kept_at]] = new_KLV.flatten(0, 1)[kept_at]
         is_forced_KL = is_forced(factor_KLC, block, automata) & is_chosen_KL
-        return Texts(index_K, token_KL, prob_KL, is_chosen_KL, is_forced_KL)
+        is_behind_KL = is_behind_end(token_KL, automata) & is_chosen_KL
+        return Texts(index_K, token_KL, prob_KL, is_chosen_KL, is_forced_KL, is_behind_KL)
 
     def _log_p(self, logits_NV: Tensor, row_KL: Tensor, has_row_KL: Tensor) -> Tensor:
         """The model's distributions; where the step has none, every token is as good."""

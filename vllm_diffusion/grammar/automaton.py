@@ -129,34 +129,39 @@ def _distances(src_E: Ints, dst_E: Ints, is_goal_N: NDArray[np.bool_]) -> Ints:
     return distance_N
 
 
-def _forced_text(table: Ints, is_final: NDArray[np.bool_], state: int) -> tuple[bytes, bool]:
-    """What every text goes on with behind a state, and whether it ends there."""
-    dead, out = len(table) - 1, bytearray()
-    while len(out) < MAX_FORCED and not is_final[state]:
+def _forced_run(table: Ints, is_final: NDArray[np.bool_], state: int) -> tuple[bytes, list[int]]:
+    """What every text goes on with behind a state, and the states in front of each of its bytes."""
+    dead, text, states = len(table) - 1, bytearray(), [state]
+    while len(text) < MAX_FORCED and not is_final[state]:
         (following,) = np.nonzero(table[state] != dead)
         if len(following) != 1:
             break
-        out.append(int(following[0]))
+        text.append(int(following[0]))
         state = int(table[state, following[0]])
-    return bytes(out), bool(is_final[state] and (table[state] == dead).all())
+        states.append(state)
+    return bytes(text), states
 
 
 def _as_the_tokenizer_cuts(
     next_QV: NDArray[np.int32],
     table: Ints,
     is_final: NDArray[np.bool_],
+    length_V: Ints,
     encode: Callable[[str], list[int]],
 ) -> None:
     """Of all ways to cut a forced text into tokens leave the tokenizer's own, in place.
 
-    They all stand for one text, and models are trained on this one. The last token of the text may
-    merge with what follows, and stays free.
+    They all stand for one text, and models are trained on this one. Where a token of the
+    vocabulary reaches over the text's end, its last token may merge with what follows, and stays
+    free.
     """
     dead = len(table) - 1
+    longest_Q = np.where(next_QV != dead, length_V, 0).max(axis=1)
     for state in range(dead):
-        text, is_end = _forced_text(table, is_final, state)
+        text, states = _forced_run(table, is_final, state)
         tokens = encode(text.decode(errors="ignore")) if text else []
-        if len(tokens) > 1 or (tokens and is_end):
+        is_cut = all(longest_Q[q] <= len(text) - at for at, q in enumerate(states[:-1]))
+        if len(tokens) > 1 or (tokens and is_cut):
             following = next_QV[state, tokens[0]]
             if following != dead:
                 next_QV[state] = dead
@@ -189,7 +194,8 @@ def over_tokens(
     dead = len(table) - 1
     next_QV = _walk_tokens(table, spelled, [*never, *stop_ids])
     if encode is not None:
-        _as_the_tokenizer_cuts(next_QV, table, is_final, encode)
+        length_V = np.array([len(text) for text in spelled])
+        _as_the_tokenizer_cuts(next_QV, table, is_final, length_V, encode)
     class_V, sample = _classes(next_QV, dead)
     stop = len(sample) + 1
     class_V[list(stop_ids)] = stop

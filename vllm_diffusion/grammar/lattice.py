@@ -41,6 +41,8 @@ class Automata:
     """bool. Classes of one token."""
     distance_KN: Tensor
     """int64. Fewest tokens to the end."""
+    stop_K: Tensor
+    """int64. The class of the tokens that end a text."""
     num_classes: int
     """C."""
 
@@ -72,6 +74,7 @@ class Automata:
             class_KV=class_KV.to(device),
             is_single_KC=(size_KC == 1).to(device),
             distance_KN=padded([torch.from_numpy(a.distance_N) for a in automata], num_states, FAR),
+            stop_K=torch.tensor([a.num_classes - 1 for a in automata], device=device),
             num_classes=num_classes,
         )
 
@@ -188,6 +191,12 @@ def is_forced(factor_KLC: Tensor, block: Block, automata: Automata) -> Tensor:
         dim=-1
     )
     return is_one_KL & (block.fixed_KL < 0)
+
+
+def is_behind_end(token_KL: Tensor, automata: Automata) -> Tensor:
+    """Positions (K, L) behind the stop token of a text."""
+    is_stop_KL = automata.class_KV.gather(1, token_KL) == automata.stop_K[:, None]
+    return (is_stop_KL.cumsum(dim=1) - is_stop_KL.long()) > 0
 
 
 def path(
