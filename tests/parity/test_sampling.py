@@ -21,9 +21,9 @@ def drawn(engine: Engine, **changes: Any) -> list[list[int]]:
     return [outcome.tokens for outcome in engine.outcomes("drawn")]
 
 
-def add_others(engine: Engine, reference: Yardstick, block: int) -> None:
-    for number in range(6):
-        case = reference.draw(10 + 3 * number, 60, block, rule=RULES[number], max_len=128)
+def add_others(engine: Engine, reference: Yardstick, block: int, count: int) -> None:
+    for number in range(count):
+        case = reference.draw(10 + 2 * number, 60, block, rule=RULES[number % len(RULES)], max_len=128)
         engine.add(f"other-{number}", case.prompt, **case.arguments())
 
 
@@ -45,13 +45,13 @@ def test_seeded_draws_repeat(block: int, engines: EnginePool, yardstick: Yardsti
     alone = drawn(engine)
     assert alone[0] != alone[1]
 
-    add_others(engine, reference, block)
+    add_others(engine, reference, block, 16)
     for _ in range(3):
         engine.step()
     assert drawn(engine) == alone
 
     scarce = engines(block, **SCARCE)
-    add_others(scarce, reference, block)
+    add_others(scarce, reference, block, 6)
     assert drawn(scarce) == alone
     assert {"0_drawn", "1_drawn"} & set(scarce.preempted)
 
