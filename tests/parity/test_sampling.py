@@ -23,7 +23,9 @@ def drawn(engine: Engine, **changes: Any) -> list[list[int]]:
 
 def add_others(engine: Engine, reference: Yardstick, block: int, count: int) -> None:
     for number in range(count):
-        case = reference.draw(10 + 2 * number, 60, block, rule=RULES[number % len(RULES)], max_len=128)
+        case = reference.draw(
+            10 + 2 * number, 60, block, rule=RULES[number % len(RULES)], max_len=128
+        )
         engine.add(f"other-{number}", case.prompt, **case.arguments())
 
 
