@@ -94,12 +94,18 @@ def _walk_tokens(table: Ints, spelled: Sequence[bytes], never: Sequence[int]) ->
     lengths = np.array([len(text) for text in spelled])
     longest = int(lengths.max())
     bytes_VB = np.zeros((len(spelled), longest), dtype=np.uint8)
-    for token, text in enumerate(spelled):
-        bytes_VB[token, : len(text)] = np.frombuffer(text, dtype=np.uint8)
-    next_QV = np.repeat(np.arange(dead, dtype=np.int32)[:, None], len(spelled), axis=1)
-    for at in range(longest):
-        longer = np.flatnonzero(lengths > at)
-        next_QV[:, longer] = small[next_QV[:, longer], bytes_VB[longer, at]]
+    for number, text in enumerate(spelled):
+        bytes_VB[number, : len(text)] = np.frombuffer(text, dtype=np.uint8)
+    next_QV = small[:dead, bytes_VB[:, 0]]
+    # Most tokens leave most states' texts with their first byte; only the others go on.
+    state, token = (next_QV != dead).nonzero()
+    for at in range(1, longest):
+        is_longer = lengths[token] > at
+        state, token = state[is_longer], token[is_longer]
+        reached = small[next_QV[state, token], bytes_VB[token, at]]
+        next_QV[state, token] = reached
+        is_alive = reached != dead
+        state, token = state[is_alive], token[is_alive]
     next_QV[:, lengths == 0] = dead
     next_QV[:, list(never)] = dead
     return next_QV
