@@ -5,7 +5,7 @@
 #   scripts/lm_eval.sh                             # starts and ends a server
 #   URL=http://127.0.0.1:8000 scripts/lm_eval.sh   # asks one that runs
 #
-# lm-eval lives in build/lm-eval, beside .venv, which is not touched. No torch: it only asks a server.
+# lm-eval lives in build/lm-eval; .venv is not touched. Without torch: it only asks a server.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -13,15 +13,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-
-def fork_server() -> ForkServerContext:
-    """Of this process; ``tests.preloaded`` says what it has imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.preloaded"])
-    return context
+from tests.forking import fork_server
 
 
 class ForkedCommand:
