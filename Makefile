@@ -17,16 +17,17 @@ BIN := $(VENV)/bin
 
 # The part that must work, and be typed, without vLLM.
 CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels grammar effort.py family.py families.py params.py plan.py canvas.py metrics.py))
-SUITES := $(wildcard tests/unit tests/parity tests/server tests/gpu)
+# In the order in which files are handed out: the short ones last, so that workers end together.
+SUITES := $(wildcard tests/gpu tests/server tests/parity tests/unit)
 # Two test files at a time; each engine on one thread, wherever the system puts it.
 TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs bench doctor lock clean distclean
+.PHONY: help setup serve test check fix docs bench lm-eval doctor lock clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv: vLLM for CPU, test tools, this package (a no-op when up to date)
 	@VENV='$(VENV)' PYTHON='$(PYTHON)' scripts/setup_venv.sh
@@ -46,7 +47,7 @@ $(TRITON): | setup
 	  --target build/triton triton==3.7.1
 
 test: setup $(TRITON) ## run the unit, parity and server tests (ARGS= goes to pytest)
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SUITES) $(ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SUITES) $(ARGS)
 
 check: setup ## format, lint, types of the core, unit tests
 	$(BIN)/ruff format --check .
@@ -63,6 +64,10 @@ docs: setup ## write docs/api.md's tables of request fields from their records
 
 bench: setup ## diffusion against its autoregressive twin (ARGS= goes to the script)
 	$(BIN)/python benchmarks/twin.py $(ARGS)
+
+# In an environment of its own, build/lm-eval: from the network, and nothing in .venv changes.
+lm-eval: setup ## lm-eval on the bundled model's tasks, behind `make serve` (MODEL=, PER_TASK=, URL=)
+	@VENV='$(VENV)' MODEL='$(MODEL)' scripts/lm_eval.sh
 
 doctor: setup ## print versions, kernels in use, active patches and why
 	$(BIN)/vllm-diffusion doctor $(ARGS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import CheckpointFactory
+from tests.forking import fork_server
 from tests.parity.cases import Yardstick
 from tests.parity.engines import EnginePool
 
@@ -33,3 +34,12 @@ def engines(checkpoint: CheckpointFactory) -> Iterator[EnginePool]:
     pool = EnginePool(checkpoint)
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks of several are forked from a process that has imported vLLM."""
+    context = fork_server()
+    monkeypatch.setattr("vllm.v1.executor.multiproc_executor.get_mp_context", lambda: context)
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
     from tests.parity.cases import Case
 
 PAGE = 32  # the smallest KV page of vLLM's CPU attention, so that short prompts fill some
+
+
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """Keep vLLM from collecting garbage, which it does nine times for an engine.
+
+    Each time looks at all that is imported, unless that is frozen, as ``tests.preloaded`` does;
+    vLLM would freeze closed engines as well, and thaw everything.
+    """
+    import tests.preloaded  # noqa: F401
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("collect", "freeze", "unfreeze"):
+            patch.setattr(gc, name, lambda *_: 0)
+        yield
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,7 @@ class Engine:
             "kv_cache_memory_bytes": 1 << 24,
             "skip_tokenizer_init": True,
         }
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, without_collections():
             patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             self.llm = LLM(str(folder), **settings | options)
         self.engine = self.llm.llm_engine
@@ -175,8 +192,10 @@ class EnginePool:
         """Shut all down: those of one rank share this process's parallel groups."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
-        for engine in self.open.values():
-            if engine.engine.vllm_config.parallel_config.world_size > 1:
-                engine.engine.engine_core.shutdown()
-        self.open.clear()
-        cleanup_dist_env_and_memory()
+        with without_collections():
+            for engine in self.open.values():
+                if engine.engine.vllm_config.parallel_config.world_size > 1:
+                    engine.engine.engine_core.shutdown()
+            self.open.clear()
+            cleanup_dist_env_and_memory()
+        gc.collect()

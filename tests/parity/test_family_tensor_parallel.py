@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,22 +15,8 @@ bench = pytest.fixture(scope="module")(make_bench)
 DRAWN: dict[str, Any] = {"temperature": 1.0, "seed": 7, "max_tokens": 8}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _forked_ranks() -> Iterator[None]:
-    """Fork ranks from one process that has imported vLLM, which takes longer than all else here.
-
-    From one of its own, without threads: a fork of this one's could wait for them forever.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.parity.rank_imports"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vllm.v1.executor.multiproc_executor.get_mp_context", lambda: context)
-        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield
-
-
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_ranks")
 @kinds("edits", "speculation", "full")
 def test_two_ranks(family: Family, modes: tuple[Mode, ...], bench: FamilyBench) -> None:
     yardstick = bench.yardstick(family)

@@ -181,6 +181,7 @@ def test_a_grammar_that_only_the_worker_cannot_compile(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_ranks")
 def test_two_ranks(pool: EnginePool, folders: dict[str, Path]) -> None:
     constraints = [{"json": schema} for schema in schemas(6, seed=3)]
     expected, _ = ask(open_engine(pool, folders["sdar"]), constraints)

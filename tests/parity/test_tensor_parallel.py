@@ -11,9 +11,8 @@ Yardsticks = Callable[[int], Yardstick]
 
 
 @pytest.mark.slow
-def test_two_ranks(
-    engines: EnginePool, yardstick: Yardsticks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("forked_ranks")
+def test_two_ranks(engines: EnginePool, yardstick: Yardsticks) -> None:
     """Greedy requests equal the reference, drawn ones what one rank draws."""
     reference = yardstick(8)
     cases = [reference.draw(6 + 5 * n, 19, 8, rule=rule) for n, rule in enumerate(RULES[:7])]
@@ -25,8 +24,6 @@ def test_two_ranks(
 
     # The ranks are processes of their own; ending them ends this process's groups as well.
     engines.close()
-    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     engine = engines(8, tensor_parallel_size=2)
     try:
         reference.compare(cases, engine.run(cases))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.server.forked import ForkedCommand
+
 START_SECONDS = 240
 STOP_SECONDS = 30
 LOG_LINES = 60
@@ -51,13 +53,12 @@ def environment() -> dict[str, str]:
 class ServerProcess:
     """``vllm serve`` in a process group of its own."""
 
-    def __init__(self, model: Path, log: Path, *args: str) -> None:
+    def __init__(self, model: Path, log: Path, *args: str, is_forked: bool = True) -> None:
         self.log = log
         self.model = model.name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command: Sequence[str] = (
-            str(Path(sys.executable).with_name("vllm")),
             "serve",
             str(model),
             *("--host", "127.0.0.1", "--port", str(self.port)),
@@ -67,9 +68,13 @@ class ServerProcess:
         self.children: list[psutil.Process] = []
         """Engine core, workers and whatever they started, once the server was asked to end."""
         self.is_asked_to_end = False
+        self.process: subprocess.Popen[bytes] | ForkedCommand
+        if is_forked:
+            self.process = ForkedCommand(command, log)
+            return
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                command,
+                (str(Path(sys.executable).with_name("vllm")), *command),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -148,6 +153,7 @@ class ServerProcess:
         """Leave nothing of its process group behind."""
         if self.group_is_alive:
             os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()  # a forked one may not have had the time to make its group
         self.process.wait()
 
     @property

@@ -45,6 +45,7 @@ def bundled(
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         # Without time to finish requests, vLLM may wait for their connections for ever.
         *("--shutdown-timeout", "20"),
+        is_forked=False,
     )
     try:
         process.wait_until_healthy()

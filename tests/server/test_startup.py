@@ -205,9 +205,8 @@ def test_a_checkpoint_that_cannot_be_decoded(
 
 def test_the_command_line_ends_with_the_reason(folder: Path, tmp_path: Path) -> None:
     options = json.dumps({"diffusion": {"tau": 0.5}})
-    process = ServerProcess(
-        folder, tmp_path / "log", "--skip-tokenizer-init", "--additional-config", options
-    )
+    args = ("--skip-tokenizer-init", "--additional-config", options)
+    process = ServerProcess(folder, tmp_path / "log", *args, is_forked=False)
     try:
         assert process.process.wait(240) != 0
     finally:

@@ -1,0 +1,76 @@
+"""``vllm serve`` without its imports, which are most of a start.
+
+It is forked from a process without threads that has imported vLLM, and its engine core and worker
+are forked from it. From there on it is the command, with the same arguments.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.forking import fork_server
+
+
+class ForkedCommand:
+    """The part of ``subprocess.Popen`` that tests use."""
+
+    def __init__(self, args: Sequence[str], log: Path) -> None:
+        self.process = fork_server().Process(target=run, args=(list(args), str(log)))
+        self.process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired("vllm serve", timeout or 0)
+        return self.process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+def run(args: list[str], log: str) -> None:
+    """In the forked process: be the command."""
+    from vllm.entrypoints.cli.main import main
+    from vllm.v1.engine import utils
+    from vllm.v1.executor import multiproc_executor
+
+    from tests.server.process import end_with_parent
+
+    os.setsid()
+    end_with_parent()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, nothing), (1, output), (2, output)):
+        os.dup2(source, target)
+    # The CPU platform insists on "spawn".
+    context = multiprocessing.get_context("fork")
+    utils.get_mp_context = multiproc_executor.get_mp_context = lambda: context
+    # A child's signals are not this process's.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+    sys.argv = ["vllm", *args]
+    try:
+        main()
+    finally:
+        atexit._run_exitfuncs()
