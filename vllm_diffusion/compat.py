@@ -159,8 +159,10 @@ def prompt_validation() -> None:
         if _serves(self.model_config):
             from vllm_diffusion.server.reasoning import settle
             from vllm_diffusion.server.validation import check_prompt
+            from vllm_diffusion.server.wording import constrain
 
             settle(request, self.vllm_config)
+            constrain(request, self.tokenizer, self.model_config.max_model_len)
             check_prompt(request, self.vllm_config)
         return request
 
