@@ -98,9 +98,10 @@ class Backends:
     @cached_property
     def no_text(self) -> list[int]:
         """Tokens that stand for no text: the mask, and the tokenizer's special ones."""
-        size = len(self.spelled)
-        special = {token for token in self.tokenizer.all_special_ids if token < size}
-        return sorted(special | {self.mask_id})
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        special = {token for token, text in added.items() if text.special}
+        special |= {*self.tokenizer.all_special_ids, self.mask_id}
+        return sorted(token for token in special if token < len(self.spelled))
 
     def is_closed(self, backend: str) -> bool:
         """Whether objects have their schema's properties alone, where it does not say."""
