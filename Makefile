@@ -16,7 +16,7 @@ PYTHON ?=
 BIN := $(VENV)/bin
 
 # The part that must work, and be typed, without vLLM.
-CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels grammar effort.py family.py families.py params.py plan.py canvas.py metrics.py))
+CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels grammar effort.py family.py families.py params.py wording.py plan.py canvas.py metrics.py))
 SUITES := $(wildcard tests/unit tests/parity tests/server tests/gpu)
 # Two test files at a time; each engine on one thread, wherever the system puts it.
 TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1

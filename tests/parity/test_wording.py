@@ -90,9 +90,7 @@ def test_what_is_asked_of_words_holds(
     assert set(reasons) == {"stop"}
 
 
-def test_as_few_tokens_as_the_words_take(
-    pool: EnginePool, folders: dict[ModuleType, Path]
-) -> None:
+def test_as_few_tokens_as_the_words_take(pool: EnginePool, folders: dict[ModuleType, Path]) -> None:
     """Requests are refused up to some number of tokens, and honoured from there on."""
     engine = open_engine(pool, folders[sdar])
     for said in wordings(12, seed=1):

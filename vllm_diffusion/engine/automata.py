@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 logger = init_logger(f"vllm.{__name__}")
 
 MAX_KEPT = 64
-MAX_WORDED = 1 << 24
-"""Most entries of the table that tokens are walked in for a wording: about a second."""
+MAX_WORDED = 1 << 22
+"""Most entries of the table that tokens are walked in for a wording: half a second. Where it would
+be larger the matcher does without."""
 
 
 class CompiledAutomata:

@@ -2,7 +2,8 @@
 
 Aho and Corasick's automaton of all texts, together with one that knows where a character ends.
 Which keywords have been found is kept beside the state as bits, so that the automaton stays as
-small as the texts are; how many characters a text still needs is a table over both.
+small as the texts are; how many characters a text still needs is a table over both. Each byte is
+taken for a token, as in any vocabulary that can spell every text.
 
 Shape suffixes: S states (the last one is dead), M sets of found keywords, C classes of bytes.
 """

@@ -44,6 +44,14 @@ def check_wording(params: SamplingParams, model_config: ModelConfig) -> None:
     if wording is None:
         return
     field = said_first(params.extra_args or {})
+    fewest = int(phrases_of(wording).need_MS[0, 0])
+    if wording.max_chars is not None and fewest > wording.max_chars:
+        raise VLLMValidationError(
+            f"{PREFIX}max_chars={wording.max_chars} cannot be honoured: a text with all of "
+            f"{PREFIX}keywords has at least {fewest} characters",
+            parameter=f"{PREFIX}max_chars",
+            value=wording.max_chars,
+        )
     if params.structured_outputs is not None:
         raise VLLMValidationError(
             f"{field} does not go together with another form of the text (structured_outputs, "
