@@ -160,7 +160,7 @@ def test_wordings(
 
 def test_calls_have_words_of_their_own(client: Client) -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    with pytest.raises(openai.BadRequestError, match="tools=.* two forms of the text"):
+    with pytest.raises(openai.BadRequestError, match=r"tools=.* two forms of the text"):
         client.chat("hi", tools=[tool], vllm_xargs=FOX)
 
 
