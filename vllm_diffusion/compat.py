@@ -158,9 +158,13 @@ def prompt_validation() -> None:
         request = original(self, *args, **kwargs)
         if _serves(self.model_config):
             from vllm_diffusion.server.reasoning import settle
+            from vllm_diffusion.server.room import check_room
             from vllm_diffusion.server.validation import check_prompt
+            from vllm_diffusion.server.wording import constrain
 
             settle(request, self.vllm_config)
+            check_room(request, self.vllm_config, self.tokenizer)
+            constrain(request, self.tokenizer, self.model_config.max_model_len)
             check_prompt(request, self.vllm_config)
         return request
 

@@ -8,7 +8,7 @@ value is checked once, here; inside, values are trusted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
@@ -173,13 +173,16 @@ def check_block_length(field: str, value: int, served: int, record: FamilyRecord
         )
 
 
-def read_fields(given: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
+def read_fields(
+    given: Mapping[str, Any], *, prefix: str, beside: Collection[str] = ()
+) -> dict[str, Any]:
     """Parse the decode fields out of ``given``, whose keys carry ``prefix``.
 
     Args:
         given: a request's ``extra_args`` or the server's ``diffusion`` options.
         prefix: ``"diffusion_"`` for requests (other keys are left alone), ``""``
             for the server's options (every key must be known).
+        beside: fields that are read elsewhere.
 
     Raises:
         InvalidFieldError: an unknown field or a value of a wrong type.
@@ -189,9 +192,12 @@ def read_fields(given: Mapping[str, Any], *, prefix: str) -> dict[str, Any]:
         if not key.startswith(prefix):
             continue
         name = key[len(prefix) :]
+        if name in beside:
+            continue
         if name not in PARSERS:
-            known = ", ".join(prefix + known for known in PARSERS)
-            close = get_close_matches(name, PARSERS, n=1, cutoff=0.75)
+            names = [*PARSERS, *beside]
+            known = ", ".join(prefix + known for known in names)
+            close = get_close_matches(name, names, n=1, cutoff=0.75)
             meant = f"; did you mean {prefix}{close[0]}?" if close else ""
             raise InvalidFieldError(
                 key, value, f"this field is not known; known are {known}{meant}"

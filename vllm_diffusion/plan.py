@@ -19,6 +19,7 @@ from vllm_diffusion.params import (
     read_fields,
     resolve,
 )
+from vllm_diffusion.wording import WORDING_PARSERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class DecodePlan:
         """
         if not extra_args:
             return self.defaults
-        given = read_fields(extra_args, prefix=PREFIX)
+        given = read_fields(extra_args, prefix=PREFIX, beside=WORDING_PARSERS)
         # Levels are the server's, not relative to the one that it has chosen.
         base = self.medium if "effort" in given else self.defaults
         return resolve(base, given, prefix=PREFIX, record=self.record)

@@ -86,3 +86,27 @@ def test_chat_takes_them_too(client: Client) -> None:
     steps_of_one = one["metrics"]["speculative_decoding"]["diffusion"]["num_denoising_steps"]
     steps_of_many = many["metrics"]["speculative_decoding"]["diffusion"]["num_denoising_steps"]
     assert 3 <= steps_of_one <= 4 < steps_of_many
+
+
+def test_words_of_the_text(client: Client) -> None:
+    """Keywords come, other texts do not, and the length is kept; so in each answer of several."""
+    said = {
+        "diffusion_keywords": ["purple fox", "数量"],
+        "diffusion_without": ["the", "1"],
+        "diffusion_min_chars": 30,
+        "diffusion_max_chars": 60,
+    }
+    for fields in ({"temperature": 0}, {"temperature": 1.5, "n": 2, "seed": 5}):
+        for answer in client.completion(PROMPT, max_tokens=80, **fields, **said).choices:
+            assert answer.finish_reason == "stop"
+            assert "purple fox" in answer.text
+            assert "数量" in answer.text
+            assert "the" not in answer.text
+            assert "1" not in answer.text
+            assert 30 <= len(answer.text) <= 60
+    stream = client.completion(PROMPT, stream=True, max_tokens=80, **said)
+    text = "".join(chunk.choices[0].text for chunk in stream)
+    assert text == client.complete(PROMPT, max_tokens=80, **said).text
+    chat = client.chat("How are you?", max_tokens=80, **said).choices[0].message.content
+    assert "purple fox" in chat
+    assert 30 <= len(chat) <= 60

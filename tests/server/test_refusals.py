@@ -123,11 +123,45 @@ def test_sampling_fields(client: Client, field: str, value: Any, words: str) -> 
         ({"structured_outputs": {"choice": []}}, "cannot be an empty list"),
         ({"structured_outputs": {"json": {"type": "nothing"}}}, "nothing"),
         ({"structured_outputs": {"grammar": "start: ???"}}, "rammar"),
+        ({"structured_outputs": {"regex": "[a-c]{90}"}}, "shortest text of the structured output"),
+        ({"structured_outputs": {"choice": ["0" * 40]}}, "at least 41 tokens"),
     ],
     ids=str,
 )
 def test_structured_outputs(client: Client, fields: dict[str, Any], words: str) -> None:
     assert words in refusal(client, max_tokens=40, **fields)["message"]
+
+
+FOX = {"diffusion_keywords": ["fox"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "message"),
+    [
+        ({"keywords": "fox"}, {}, "diffusion_keywords='fox' is not valid: it must be a list"),
+        ({"keywords": ["foxes"], "without": ["ox"]}, {}, "'foxes' holds 'ox'"),
+        ({"keywords": ["fox", "dog"], "max_chars": 5}, {}, "at least 6 characters"),
+        ({"keywords": ["0" * 40]}, {}, "takes 41 tokens, and the output has 40"),
+        ({"min_chars": 2000}, {}, "raise max_tokens"),
+        ({"keywords": ["a"]}, {"structured_outputs": {"regex": "a"}}, "another form of the text"),
+        ({"keywords": ["a"]}, {"response_format": SCHEMA}, "another form of the text"),
+        ({"without": ["a"]}, {"bad_words": ["b"]}, "bad_words=['b'] does not go together with"),
+        ({"max_chars": 9}, {"min_tokens": 2}, "min_tokens=2 does not go together with"),
+        ({"keywords": ["a"]}, {"stop": ["b"]}, "it could end the text too early"),
+    ],
+    ids=str,
+)
+def test_wordings(
+    client: Client, words: dict[str, Any], fields: dict[str, Any], message: str
+) -> None:
+    xargs = {f"diffusion_{name}": value for name, value in words.items()}
+    assert message in refusal(client, max_tokens=40, vllm_xargs=xargs, **fields)["message"]
+
+
+def test_calls_have_words_of_their_own(client: Client) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    with pytest.raises(openai.BadRequestError, match=r"tools=.* two forms of the text"):
+        client.chat("hi", tools=[tool], vllm_xargs=FOX)
 
 
 @pytest.mark.parametrize(

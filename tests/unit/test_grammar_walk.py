@@ -43,6 +43,9 @@ class ListMatcher:
     def fill(self, bits_W: Bits) -> None:
         bits_W[:] = sum(1 << token for token in self.following())
 
+    def ending(self, limit: int) -> list[int] | None:
+        return None
+
     def forced_text(self) -> str:
         rest = [t[len(self.at) :] for t in self.texts if t[: len(self.at)] == self.at]
         common = [tokens[0] for tokens in zip(*rest, strict=False) if len(set(tokens)) == 1]

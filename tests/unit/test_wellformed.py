@@ -28,6 +28,9 @@ class Anything:
     def fill(self, bits_W: Bits) -> None:
         bits_W.fill(0xFFFFFFFF)
 
+    def ending(self, limit: int) -> list[int] | None:
+        return None
+
     def forced_text(self) -> str:
         return ""
 

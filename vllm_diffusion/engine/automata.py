@@ -10,7 +10,9 @@ from vllm.logger import init_logger
 
 from vllm_diffusion.grammar.automaton import Automaton, over_tokens
 from vllm_diffusion.grammar.expression import byte_table
+from vllm_diffusion.grammar.phrases import phrases_of
 from vllm_diffusion.grammar.regular import of_choices, of_schema, of_texts
+from vllm_diffusion.wording import Wording, read_wording
 
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 logger = init_logger(f"vllm.{__name__}")
 
 MAX_KEPT = 64
+MAX_WORDED = 1 << 22
+"""Most entries of the table that tokens are walked in for a wording: half a second. Where it would
+be larger the matcher does without."""
 
 
 class CompiledAutomata:
@@ -36,7 +41,8 @@ class CompiledAutomata:
         assert params.structured_outputs is not None
         kind, spec = get_structured_output_key(params.structured_outputs)
         backend = str(params.structured_outputs._backend)
-        key = (kind, spec, backend, self.backends.stop_ids(params))
+        wording = read_wording(params.extra_args)
+        key = (kind, spec, backend, self.backends.stop_ids(params), wording)
         if key in self._kept:
             self._kept.move_to_end(key)
         else:
@@ -46,9 +52,16 @@ class CompiledAutomata:
         return self._kept[key]
 
     def _compile(
-        self, kind: Any, spec: str, backend: str, stop_ids: tuple[int, ...]
+        self,
+        kind: Any,
+        spec: str,
+        backend: str,
+        stop_ids: tuple[int, ...],
+        wording: Wording | None,
     ) -> Automaton | None:
         backends = self.backends
+        if wording is not None:
+            return self._of_words(wording, stop_ids)
         is_closed = backends.is_closed(backend)
         regex = regex_of(kind, spec, backends.separators(), is_closed=is_closed)
         if regex is None:
@@ -63,6 +76,20 @@ class CompiledAutomata:
         except ValueError as error:
             # The grammar itself is sound, and its matcher does alone what it does for others.
             logger.info("No automaton for the structured output %.80r: %s", spec, error)
+            return None
+
+    def _of_words(self, wording: Wording, stop_ids: tuple[int, ...]) -> Automaton | None:
+        """Lengths would multiply the states: the matcher alone counts characters."""
+        if wording.min_chars or wording.max_chars is not None:
+            return None
+        backends = self.backends
+        tables = phrases_of(wording).byte_table()
+        if tables is None or len(tables[0]) * len(backends.spelled) > MAX_WORDED:
+            return None
+        try:
+            return over_tokens(*tables, backends.spelled, stop_ids, backends.no_text)
+        except ValueError as error:
+            logger.info("No automaton for %s: %s", wording, error)
             return None
 
 

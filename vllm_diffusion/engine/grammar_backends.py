@@ -16,8 +16,11 @@ from vllm_diffusion.engine.requests import has_grammar
 from vllm_diffusion.grammar.budget import Budget, BudgetMatcher, FreeMatcher, Markers
 from vllm_diffusion.grammar.closing import CLOSERS
 from vllm_diffusion.grammar.matcher import GuidanceMatcher, Matcher, XgrammarMatcher
+from vllm_diffusion.grammar.phrases import phrases_of
 from vllm_diffusion.grammar.thinking import ThinkingMatcher
 from vllm_diffusion.grammar.wellformed import Spelling, WellformedMatcher
+from vllm_diffusion.grammar.wording import Lexicon, Reading, WordingMatcher
+from vllm_diffusion.wording import Wording, read_wording
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -51,6 +54,10 @@ REASONING_ENDED = "reasoning_ended"
 output, whatever the reasoning parser makes of the prompt."""
 
 
+MAX_READINGS = 16
+"""Wordings whose tables over the vocabulary are kept."""
+
+
 def markers_of(vllm_config: VllmConfig) -> Markers | None:
     """What stands around thoughts, if vLLM's reasoning config says it."""
     config = vllm_config.reasoning_config
@@ -71,6 +78,7 @@ class Backends:
         self.num_words = -(-vllm_config.model_config.get_vocab_size() // 32)
         self._backends: dict[str, Any] = {}
         self._spellings: dict[bytes, Spelling] = {}
+        self._readings: dict[Wording, Reading] = {}
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -90,9 +98,10 @@ class Backends:
     @cached_property
     def no_text(self) -> list[int]:
         """Tokens that stand for no text: the mask, and the tokenizer's special ones."""
-        size = len(self.spelled)
-        special = {token for token in self.tokenizer.all_special_ids if token < size}
-        return sorted(special | {self.mask_id})
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        special = {token for token, text in added.items() if text.special}
+        special |= {*self.tokenizer.all_special_ids, self.mask_id}
+        return sorted(token for token in special if token < len(self.spelled))
 
     def is_closed(self, backend: str) -> bool:
         """Whether objects have their schema's properties alone, where it does not say."""
@@ -152,10 +161,24 @@ class Backends:
 
         assert params.structured_outputs is not None
         kind, spec = get_structured_output_key(params.structured_outputs)
+        wording = read_wording(params.extra_args)
+        if wording is not None:
+            return WellformedMatcher(self._worded(wording, params), self._spelling(kind))
         name = params.structured_outputs._backend
         compiled = self._xgrammar if name == "xgrammar" else self._guidance
         inner = compiled(kind, spec, self.stop_ids(params))
         return WellformedMatcher(inner, self._spelling(kind))
+
+    def _worded(self, wording: Wording, params: SamplingParams) -> WordingMatcher:
+        if wording not in self._readings:
+            if len(self._readings) >= MAX_READINGS:
+                self._readings.pop(next(iter(self._readings)))
+            self._readings[wording] = Reading(phrases_of(wording), self._lexicon)
+        return WordingMatcher(self._readings[wording], self.stop_ids(params))
+
+    @cached_property
+    def _lexicon(self) -> Lexicon:
+        return Lexicon(self.spelled, self.num_words, never=self.no_text, encode=self.encode)
 
     def _spelling(self, kind: Any) -> Spelling:
         """The vocabulary as texts of this kind may use it."""

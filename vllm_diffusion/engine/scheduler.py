@@ -30,6 +30,7 @@ from vllm_diffusion.engine.ledger import Ledger
 from vllm_diffusion.engine.prompt_scores import PromptScores
 from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
 from vllm_diffusion.models.serving import plan_of
+from vllm_diffusion.wording import read_wording
 
 PLACEHOLDER = -1
 """Canvas tokens live in the worker; the scheduler only counts them."""
@@ -104,7 +105,8 @@ class BlockDiffusionScheduler(Scheduler):
             sampling = request.sampling_params
             sampling.extra_args = {**(sampling.extra_args or {}), REASONING_ENDED: True}
         theirs = type(self.structured_output_manager.backend).__name__.lower()
-        if not theirs.startswith(guard.params._backend):
+        is_worded = read_wording(request.sampling_params.extra_args) is not None
+        if is_worded or not theirs.startswith(guard.params._backend):
             guard.grammar = guard_of(request, self.backends)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:

@@ -129,6 +129,9 @@ class FreeMatcher:
     def forced_text(self) -> str:
         return ""
 
+    def ending(self, limit: int) -> list[int] | None:
+        return None
+
     def fork(self) -> FreeMatcher:
         return self
 
@@ -167,6 +170,9 @@ class BudgetMatcher:
 
     def forced_text(self) -> str:
         return self._inner.forced_text()
+
+    def ending(self, limit: int) -> list[int] | None:
+        return self._inner.ending(limit)
 
     def fork(self) -> BudgetMatcher:
         return BudgetMatcher(self._inner.fork(), self.budget.copy())

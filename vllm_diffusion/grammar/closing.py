@@ -1,9 +1,9 @@
 """A short way to the end of a text: what is still needed when tokens run out.
 
-The libraries do not say how far a text is from its end, so one is looked for: greedily, with
-quotes and closing brackets before anything else, which ends JSON of any depth; where that goes
-in circles, breadth first. Texts of one length after which the same tokens may come are taken for
-equal, so that a loop is followed once, and a count as often as it takes.
+A matcher of ours says how its text ends. The libraries do not, so an end is looked for: greedily,
+with quotes and closing brackets before anything else, which ends JSON of any depth; where that
+goes in circles, breadth first. Texts of one length after which the same tokens may come are taken
+for equal, so that a loop is followed once, and a count as often as it takes.
 
 What is found is an end, but not always the nearest.
 """
@@ -54,6 +54,9 @@ class Closing:
         state = self._state(matcher)
         if (self.bits_W == 0xFFFFFFFF).all():
             return None  # thoughts: nothing says where they end
+        told = matcher.ending(limit)
+        if told is not None:
+            return told or None
         known = self.known.get(state)
         if known is not None and len(known) <= limit and _leads_to_end(matcher.fork(), known):
             return known

@@ -36,6 +36,10 @@ class Matcher(Protocol):
     def forced_text(self) -> str:
         """The longest text that every continuation starts with, as far as the library knows."""
 
+    def ending(self, limit: int) -> list[int] | None:
+        """At most so many tokens to the text's end and its stop token; an empty list if that are
+        too few, None from a library that does not know."""
+
     def fork(self) -> Matcher:
         """An independent copy."""
 
@@ -59,6 +63,9 @@ class XgrammarMatcher:
     def forced_text(self) -> str:
         return str(self._matcher.find_jump_forward_string())
 
+    def ending(self, limit: int) -> list[int] | None:
+        return None
+
     def fork(self) -> XgrammarMatcher:
         return XgrammarMatcher(self._matcher.fork())
 
@@ -76,6 +83,9 @@ class NoMatcher:
 
     def forced_text(self) -> str:
         return ""
+
+    def ending(self, limit: int) -> list[int] | None:
+        return None
 
     def fork(self) -> NoMatcher:
         return self
@@ -118,6 +128,9 @@ class GuidanceMatcher:
         forced = b"" if self._matcher.is_stopped() else self._matcher.compute_ff_bytes()
         # A character that has only begun is left for later.
         return str(forced.decode("utf-8", errors="ignore"))
+
+    def ending(self, limit: int) -> list[int] | None:
+        return None
 
     def fork(self) -> GuidanceMatcher:
         return GuidanceMatcher(self._matcher.deep_copy(), self._stop_ids, self._is_done)

@@ -57,6 +57,9 @@ class ThinkingMatcher:
     def forced_text(self) -> str:
         return self._inner.forced_text() if self._tokens is None else ""
 
+    def ending(self, limit: int) -> list[int] | None:
+        return self._inner.ending(limit) if self._tokens is None else None
+
     def fork(self) -> ThinkingMatcher:
         other = object.__new__(ThinkingMatcher)
         other._inner = self._inner.fork()

@@ -111,5 +111,8 @@ class WellformedMatcher:
     def forced_text(self) -> str:
         return self._inner.forced_text()
 
+    def ending(self, limit: int) -> list[int] | None:
+        return self._inner.ending(limit)
+
     def fork(self) -> WellformedMatcher:
         return WellformedMatcher(self._inner.fork(), self._spelling, self._pending)

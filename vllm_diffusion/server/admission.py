@@ -17,6 +17,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm_diffusion.params import PREFIX
 from vllm_diffusion.server.fields import OTHERS, RECORDS, Field
 from vllm_diffusion.server.sampling_fields import is_said
+from vllm_diffusion.wording import WORDING_PARSERS
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -87,6 +88,7 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
             remedy = f"vllm_xargs carries the {PREFIX}* fields alone; other fields stand beside it"
             raise _refuse(f"vllm_xargs.{key}", value, remedy)
     _check_depending(request, served)
+    _check_wording(request)
     if is_chat:
         _check_tool_choice(request)
         if handler is not None:
@@ -151,6 +153,16 @@ def _check_depending(request: Any, served: Served) -> None:
             "read its prompt from left to right; leave one of the two out"
         )
         raise _refuse("echo", True, remedy)
+
+
+def _check_wording(request: Any) -> None:
+    """Calls have a form of their own."""
+    said = [
+        PREFIX + name for name in WORDING_PARSERS if PREFIX + name in (request.vllm_xargs or {})
+    ]
+    if said and getattr(request, "tools", None) and request.tool_choice != "none":
+        remedy = f"together with {said[0]} it asks for two forms of the text; choose one"
+        raise _refuse("tools", [tool.function.name for tool in request.tools], remedy)
 
 
 def _check_tool_choice(request: Any) -> None:

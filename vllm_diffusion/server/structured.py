@@ -43,9 +43,11 @@ class AsAutoregressive:
         return getattr(self._model_config, name)
 
 
-def _refuse(field: str, value: object, remedy: str) -> VLLMValidationError:
+def _refuse(
+    field: str, value: object, remedy: str, other: str = "structured output"
+) -> VLLMValidationError:
     return VLLMValidationError(
-        f"{field}={value!r} does not go together with structured output: {remedy}",
+        f"{field}={value!r} does not go together with {other}: {remedy}",
         parameter=field,
         value=value,
     )
@@ -77,16 +79,29 @@ def check_structured(params: SamplingParams, model_config: ModelConfig) -> None:
                 parameter=f"structured_outputs.{field}",
                 value=value,
             )
+    against_grammar(params, model_config)
+
+
+def against_grammar(
+    params: SamplingParams, model_config: ModelConfig, other: str = "structured output"
+) -> None:
+    """Refuse what a text that is followed token by token cannot honour.
+
+    Args:
+        params: of the request.
+        model_config: of the server.
+        other: what the text is followed for.
+    """
     for field, unset in CONSTRAINTS.items():
         value = getattr(params, field)
         if value and value != unset:
-            raise _refuse(field, value, "leave one of the two out")
+            raise _refuse(field, value, "leave one of the two out", other)
     said = params.extra_args or {}
     for name in EDITS:
         if PREFIX + name in said:
             remedy = "an edit could undo what the grammar has passed; leave it out"
-            raise _refuse(PREFIX + name, said[PREFIX + name], remedy)
+            raise _refuse(PREFIX + name, said[PREFIX + name], remedy, other)
     policy = plan_of(model_config).request_params(said).policy
     if policy == "self_speculation":
         remedy = "its drafts are verified without a grammar; ask for another policy"
-        raise _refuse(f"{PREFIX}policy", policy, remedy)
+        raise _refuse(f"{PREFIX}policy", policy, remedy, other)

@@ -19,6 +19,7 @@ from vllm_diffusion.server.sampling_fields import (
     refused_by_model,
 )
 from vllm_diffusion.server.structured import EDITS
+from vllm_diffusion.server.wording import check_wording
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -57,6 +58,7 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
         raise VLLMValidationError(str(error), parameter=error.field, value=error.value) from error
     if refused := refused_by_model(params, plan.record, decode.policy):
         raise _refuse(*refused)
+    check_wording(params, model_config)
     if refused := contradiction(params, plan.mask_id):
         raise _invalid(*refused)
 

@@ -1,0 +1,244 @@
+"""What is asked of a text's words, against plain string searches."""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_diffusion.grammar.closing import Closing
+from vllm_diffusion.grammar.matcher import Bits, first_allowed, is_allowed
+from vllm_diffusion.grammar.phrases import phrases_of
+from vllm_diffusion.grammar.walk import GuidedCanvas, Vocabulary
+from vllm_diffusion.grammar.wording import Lexicon, Reading, WordingMatcher
+from vllm_diffusion.params import InvalidFieldError, read_fields
+from vllm_diffusion.plan import make_plan
+from vllm_diffusion.wording import WORDING_PARSERS, Wording, read_wording
+
+STOP, MASK = 0, 1
+ALPHABET = "ab é"
+SPELLED = [
+    b"<stop>",
+    b"<mask>",
+    *(bytes([byte]) for byte in range(256)),
+    *(text.encode() for text in ("ab", "ba", "aba", " a", "éb", "bé ")),
+    "aé".encode()[:2],
+    "éa".encode()[1:],
+]
+V = len(SPELLED)
+WORDS = -(-V // 32)
+
+
+def encode(text: str) -> list[int]:
+    """The longest token first."""
+    rest, tokens = text.encode(), []
+    while rest:
+        token = max((t for t in range(2, V) if rest.startswith(SPELLED[t])), key=_length)
+        tokens.append(token)
+        rest = rest[len(SPELLED[token]) :]
+    return tokens
+
+
+def _length(token: int) -> int:
+    return len(SPELLED[token])
+
+
+def matcher(wording: Wording) -> WordingMatcher:
+    lexicon = Lexicon(SPELLED, WORDS, never=[STOP, MASK], encode=encode)
+    return WordingMatcher(Reading(phrases_of(wording), lexicon), (STOP,))
+
+
+def holds(text: str, wording: Wording) -> bool:
+    most = wording.max_chars
+    return (
+        all(word in text for word in wording.keywords)
+        and not any(word in text for word in wording.without)
+        and wording.min_chars <= len(text)
+        and (most is None or len(text) <= most)
+    )
+
+
+TEXTS = st.lists(st.text(ALPHABET, min_size=1, max_size=3), max_size=3)
+
+
+@st.composite
+def wordings(draw: Any) -> Wording:
+    low = draw(st.integers(0, 8))
+    high = draw(st.none() | st.integers(low or 1, 14))
+    said = {"keywords": draw(TEXTS), "without": draw(TEXTS), "min_chars": low}
+    if high is not None:
+        said["max_chars"] = high
+    try:
+        return read_wording({f"diffusion_{k}": v for k, v in said.items()}) or Wording()
+    except InvalidFieldError:
+        return Wording(min_chars=low, max_chars=high)
+
+
+@settings(max_examples=200, deadline=None)
+@given(wordings())
+def test_fewest_characters_are_those_of_brute_force(wording: Wording) -> None:
+    most = 6
+    fits = Wording(wording.keywords, wording.without)
+    sizes = [
+        len(text)
+        for size in range(most + 1)
+        for text in product(ALPHABET, repeat=size)
+        if holds("".join(text), fits)
+    ]
+    need = phrases_of(wording).need_MS[0, 0]
+    # Another character than those of the alphabet may be needed between two keywords.
+    assert need <= sizes[0] if sizes else need > 0
+    if sizes and need < sizes[0]:
+        assert wording.without
+
+
+@settings(max_examples=300, deadline=None)
+@given(wordings(), st.integers(0, 2**32))
+def test_any_walk_along_the_allowed_tokens_can_end(wording: Wording, seed: int) -> None:
+    rng = random.Random(seed)
+    at = matcher(wording)
+    if wording.max_chars is not None and at.reading.phrases.need_MS[0, 0] > wording.max_chars:
+        return
+    bits_W: Bits = np.zeros(WORDS, dtype=np.uint32)
+    text = b""
+    for _ in range(40):
+        at.fill(bits_W)
+        allowed = first_allowed(bits_W, V)
+        assert allowed == [t for t in range(V) if at.fork().accept(t)]
+        fits = _decodes(text) and holds(text.decode(), wording)
+        assert is_allowed(bits_W, STOP) == fits
+        ending = at.ending(100)
+        if ending:
+            assert ending[-1] == STOP
+            assert at.fork().follows(ending)
+            whole = text + b"".join(SPELLED[token] for token in ending[:-1])
+            assert holds(whole.decode(), wording)
+        allowed = [token for token in allowed if token != STOP]
+        if not allowed:
+            break
+        token = rng.choice(allowed)
+        assert at.accept(token)
+        text += SPELLED[token]
+
+
+def _decodes(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@settings(max_examples=300, deadline=None)
+@given(wordings(), st.integers(0, 2**32), st.integers(0, 9))
+def test_a_canvas_ends_in_time(wording: Wording, seed: int, spare: int) -> None:
+    """Whatever is accepted in whatever order, as soon as the words fit."""
+    rng = random.Random(seed)
+    start = matcher(wording)
+    shortest = start.ending(10**6)
+    if not shortest:
+        return
+    num_left = len(shortest) + spare
+    canvas = GuidedCanvas(
+        matcher=start,
+        bits_W=np.zeros(WORDS, dtype=np.uint32),
+        vocabulary=Vocabulary(mask_id=MASK, stop_ids=(STOP,), encode=encode),
+        closing=Closing(WORDS, (STOP,), tuple(range(2, V))),
+        block_length=4,
+        num_left=num_left,
+    )
+    text: list[int] = []
+    while text[-1:] != [STOP]:
+        assert canvas.num_left > 0
+        end = min(4, canvas.num_left)
+        tokens, masked = [MASK] * 4, [True] * 4
+        canvas.walk(tokens, masked, end)
+        while any(masked[:end]) and STOP not in tokens[: canvas.frontier]:
+            open_ = [i for i in range(end) if masked[i]]
+            for position in rng.sample(open_, rng.randrange(1, len(open_) + 1)):
+                exact = first_allowed(canvas.bits_W, V)
+                options = exact if position == canvas.frontier else range(V)
+                tokens[position], masked[position] = rng.choice(list(options)), False
+            canvas.walk(tokens, masked, end)
+        emitted = tokens[:end]
+        if STOP in emitted[: canvas.frontier]:
+            emitted = emitted[: emitted.index(STOP) + 1]
+        text += emitted
+        canvas.emitted(len(emitted))
+    assert holds(b"".join(SPELLED[token] for token in text[:-1]).decode(), wording)
+
+
+@settings(max_examples=100, deadline=None)
+@given(wordings(), st.lists(st.sampled_from(ALPHABET + "c"), max_size=8).map("".join))
+def test_the_table_with_keywords_within(wording: Wording, text: str) -> None:
+    wording = Wording(wording.keywords, wording.without)
+    tables = phrases_of(wording).byte_table()
+    assert tables is not None
+    table, is_final = tables
+    state = 0
+    for byte in text.encode():
+        state = table[state, byte]
+    assert is_final[state] == holds(text, wording)
+
+
+def refused(**said: Any) -> InvalidFieldError:
+    with pytest.raises(InvalidFieldError) as caught:
+        read_wording({f"diffusion_{key}": value for key, value in said.items()})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "words"),
+    [
+        ({"keywords": "fox"}, "keywords", "a list of texts"),
+        ({"keywords": ["fox", 3]}, "keywords", "a list of texts"),
+        ({"without": [""]}, "without", "must have a character"),
+        ({"without": ["\ud800"]}, "without", "no character"),
+        ({"keywords": list("abcdefghi")}, "keywords", "9 texts; at most 8"),
+        ({"without": [str(n) for n in range(65)]}, "without", "65 texts; at most 64"),
+        ({"min_chars": -1}, "min_chars", "an integer from 0 to 65536"),
+        ({"max_chars": 0}, "max_chars", "an integer from 1 to 65536"),
+        ({"max_chars": 2.5}, "max_chars", "an integer"),
+        ({"min_chars": True}, "min_chars", "an integer"),
+        ({"min_chars": 5, "max_chars": 4}, "min_chars", "diffusion_max_chars is 4"),
+        ({"keywords": ["foxes"], "max_chars": 4}, "keywords", "'foxes' has more than the 4"),
+        ({"keywords": ["foxes"], "without": ["ox"]}, "keywords", "'foxes' holds 'ox'"),
+        ({"keywords": ["a" * 40000]}, "keywords", "all texts together may have 32768 bytes"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(said: dict[str, Any], field: str, words: str) -> None:
+    error = refused(**said)
+    assert error.field == f"diffusion_{field}"
+    assert words in str(error)
+
+
+def test_what_asks_for_nothing() -> None:
+    assert read_wording(None) is None
+    assert read_wording({"diffusion_keywords": [], "diffusion_min_chars": 0, "other": 1}) is None
+    twice = read_wording({"diffusion_keywords": ["a", "b", "a"]})
+    assert twice is not None
+    assert twice.keywords == ("a", "b")
+
+
+def test_requests_alone_have_these_fields() -> None:
+    """Neither a server nor a checkpoint does."""
+    from vllm_diffusion.families import SDAR
+
+    def plan(**fields: Any) -> Any:
+        shape: dict[str, Any] = {"generation": {}, "options": {}} | fields
+        return make_plan(SDAR, mask_id=3, block_length=4, vocab_size=512, **shape)
+
+    served = plan()
+    assert served.request_params({"diffusion_keywords": ["a"]}) == served.defaults
+    with pytest.raises(InvalidFieldError, match="keywords"):
+        plan(options={"keywords": ["a"]})
+    with pytest.raises(InvalidFieldError, match="keywords"):
+        plan(generation={"diffusion_keywords": ["a"]})
+    with pytest.raises(InvalidFieldError, match="did you mean diffusion_keywords"):
+        read_fields({"diffusion_keyword": 1}, prefix="diffusion_", beside=WORDING_PARSERS)
