@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.server.process import environment
 
 pytestmark = pytest.mark.slow
 
@@ -23,12 +24,12 @@ def runs(tiny_ar: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
     environments: dict[str, dict[str, str]] = {"with": {}, "without": {"VLLM_PLUGINS": ""}}
     processes = {}
     for name, extra in environments.items():
-        environment = os.environ | {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} | extra
+        told = environment() | {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1"} | extra
         with (folder / name).open("w") as log:
             processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "tests.server.autoregressive", str(tiny_ar)],
                 cwd=ROOT,
-                env=environment,
+                env=told,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

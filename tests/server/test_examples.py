@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.process import environment
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -16,6 +18,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def test_offline() -> None:
     run = subprocess.run(
         [sys.executable, str(EXAMPLES / "offline.py"), "--threshold", "0.9"],
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=280,
