@@ -76,10 +76,12 @@ VD_EXPORT void vd_lattice_sums(const vd::Lattice* in, const double* score, doubl
   }
 }
 
-// The classes, int64 (K, L), of the most probable texts; score float64 (K, L, C), maxima.
-VD_EXPORT void vd_lattice_best(const vd::Lattice* in, const double* score, int64_t* classes) {
+// The classes of the most probable texts and the states in front of them, int64 (K, L); score
+// float64 (K, L, C), maxima.
+VD_EXPORT void vd_lattice_best(const vd::Lattice* in, const double* score, int64_t* classes,
+                               int64_t* states) {
   for (int64_t k = 0; k < in->K; ++k) {
-    vd::LatticeOf(*in, k).best(score + k * in->L * in->C, classes + k * in->L);
+    vd::LatticeOf(*in, k).best(score + k * in->L * in->C, classes + k * in->L, states + k * in->L);
   }
 }
 

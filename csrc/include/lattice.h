@@ -115,8 +115,9 @@ class LatticeOf {
     }
   }
 
-  // The classes (L) of the most probable text; C - 1 where any token may stand. `score` is (L, C).
-  void best(const double* score, int64_t* classes) {
+  // The classes (L) of the most probable text, C - 1 where any token may stand, and the states in
+  // front of them. `score` is (L, C).
+  void best(const double* score, int64_t* classes, int64_t* states) {
     std::vector<double> to_exit((in_.L + 1) * in_.N);
     exits(to_exit.data());
     for (int64_t at = in_.L - 1; at >= 0; --at) {
@@ -135,6 +136,7 @@ class LatticeOf {
     int64_t state = start_;
     for (int64_t at = 0; at < in_.L; ++at) {
       classes[at] = in_.C - 1;
+      states[at] = state;
       if (at >= end_) continue;
       const double* const own = score + at * in_.C;
       const double* const next = to_exit.data() + (at + 1) * in_.N;

@@ -20,6 +20,7 @@ from vllm_diffusion.grammar.lattice import (
     best_text,
     is_behind_end,
     is_forced,
+    may_follow,
     path,
     summed,
 )
@@ -141,12 +142,13 @@ def test_best_text_and_marginals_equal_brute_force(
         fixed.append(row)
     block, automata = block_of(regexes, log_p, fixed, ends, slack)
     with forced_implementation(implementation):
-        best_KL = best_text(block, automata)
-        _, factor = summed(block, automata, has_factors=True)
+        best_KL, state_KL = best_text(block, automata)
+        to_exit, factor = summed(block, automata, has_factors=True)
     marginal = (
         log_p.double() + factor.gather(2, automata.class_KV[:, None].expand(log_p.shape))
     ).exp()
     forced = is_forced(factor, block, automata)
+    following = may_follow(state_KL, to_exit, block, automata)
     for k, (regex, end) in enumerate(zip(regexes, ends, strict=True)):
         expected = brute_force(regex, log_p[k], fixed[k], end, slack)
         if not expected:
@@ -161,6 +163,9 @@ def test_best_text_and_marginals_equal_brute_force(
         for at in range(end):
             if fixed[k][at] < 0:
                 torch.testing.assert_close(marginal[k, at], exact[at], atol=1e-6, rtol=1e-5)
+            here = {tokens[at] for tokens in expected if tokens[:at] == found[:at]}
+            if fixed[k][at] < 0:
+                assert set(following[k, at].nonzero()[:, 0].tolist()) == here
             is_one = len({tokens[at] for tokens in expected}) == 1 and fixed[k][at] < 0
             assert forced[k, at] == is_one
 
@@ -177,9 +182,10 @@ def test_larger_automata_are_the_same_in_both():
     for implementation in ("torch", "cpp"):
         with forced_implementation(implementation):
             to_exit, factor = summed(block, automata, has_factors=True)
-            found[implementation] = (best_text(block, automata), to_exit, factor)
+            found[implementation] = (*best_text(block, automata), to_exit, factor)
     assert found["torch"][0].equal(found["cpp"][0])
-    for ours, theirs in zip(found["torch"][1:], found["cpp"][1:], strict=True):
+    assert found["torch"][1].equal(found["cpp"][1])
+    for ours, theirs in zip(found["torch"][2:], found["cpp"][2:], strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
 
 
@@ -225,7 +231,7 @@ def test_draws_have_the_exact_distribution():
         return -(-u.log()).log()
 
     to_exit, _ = summed(block, automata, has_factors=False)
-    drawn = path(log_p_KLV, to_exit, block, automata, noise)
+    drawn, _ = path(log_p_KLV, to_exit, block, automata, noise)
     counts: dict[tuple[int, ...], int] = dict.fromkeys(expected, 0)
     for row in drawn.tolist():
         counts[tuple(row)] += 1  # an invalid text is a KeyError
@@ -241,7 +247,7 @@ def test_draws_have_the_exact_distribution():
 def test_a_text_that_does_not_fit_gets_as_near_to_its_end_as_it_can():
     log_p = random_log_p(0, 1, 2, 1.0)
     block, automata = block_of(["(ab){6}"], log_p, [[-1, -1]], [2], 0)
-    found = best_text(block, automata)
+    found, _ = best_text(block, automata)
     assert found.tolist() == [[2, 2]]  # "abab": no other two tokens get that far
 
 

@@ -4,6 +4,10 @@ A canvas's candidates are one text that its automaton allows, the most probable 
 how sure the model is of a token is the token's marginal under all texts that the automaton allows
 (Dang and Ermon, arXiv 2607.07026). So whatever the policy accepts can stand together.
 
+Where most of what the model expects at a position cannot follow, it has another text in mind, and
+what it says of the positions behind is about that one. They wait, and the position itself gets the
+model's own choice among what may follow.
+
 Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, V vocabulary.
 """
 
@@ -26,12 +30,15 @@ from vllm_diffusion.grammar.lattice import (
     best_text,
     is_behind_end,
     is_forced,
+    may_follow,
     path,
     summed,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from vllm_diffusion.denoise.sample import Candidates, Draws
     from vllm_diffusion.engine.canvases import Canvases
@@ -42,6 +49,20 @@ CUT = 1e4
 
 UNKNOWN = 1e4
 """Nats; the entropy of no vocabulary."""
+TRUSTED = 0.5
+"""Share of what the model expects at a position that must be able to follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The model's own distributions."""
+
+    num_rows_K: NDArray[np.int64]
+    """Positions of each canvas that have a row of logits."""
+    row_KL: NDArray[np.int64]
+    """Their rows; behind them the last one."""
+    prob_KLV: Tensor
+    """float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +80,7 @@ class Texts:
     is_forced_KL: Tensor
     """bool. Those of them at which no other token may stand."""
     is_behind_KL: Tensor
-    """bool. Those that the text leaves over."""
+    """bool. Open positions that wait: behind the text's end, or where it is not to be trusted."""
 
     def fill(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
         """The canvases with what is forced: no step of the model is spent on it."""
@@ -75,7 +96,7 @@ class Texts:
         """The candidates with these texts in the place of each position's own.
 
         Models are sure of what stands behind the end of a text, and steps would be spent on it. It
-        counts as unknown.
+        counts as unknown, and so do positions that wait.
         """
         index_K, is_behind_KL = self.index_K, self.is_behind_KL
         token_KL = torch.where(self.is_chosen_KL, self.token_KL, answer.token_BL[index_K])
@@ -116,6 +137,7 @@ class Constraints:
         tokens_BL: Tensor,
         masked_BL: Tensor,
         draws: Draws | None,
+        expected: Expected,
     ) -> Texts:
         """Choose texts, and write the marginals over the logits (N, V), as logarithms.
 
@@ -128,15 +150,13 @@ class Constraints:
             tokens_BL: int64 (B, L).
             masked_BL: bool (B, L).
             draws: of the step.
+            expected: what ``expect`` has kept of the logits before anything was masked.
         """
         device, length = logits_NV.device, tokens_BL.shape[1]
         automata = self._stacked(tracks, device)
-        num_rows_K = canvases.num_rows_B[list(index)]
+        num_rows_K, row_KL = expected.num_rows_K, expected.row_KL
         end_K = np.minimum(canvases.width_B[list(index)], num_left)
         position_L = np.arange(length)
-        row_KL = canvases.row_start_B[list(index), None] + np.minimum(
-            position_L, num_rows_K[:, None] - 1
-        )
         start_K = [track.start for track in tracks]
         host = np.concatenate(
             (np.stack((index, start_K, end_K, np.array(num_left) - end_K, num_rows_K)).T, row_KL),
@@ -155,19 +175,46 @@ class Constraints:
         has_text_K = to_exit[0].gather(1, start[:, None])[:, 0] > NEVER
         is_chosen_KL = (fixed_KL < 0) & has_row_KL & has_text_K[:, None]
         is_chosen_KL &= torch.arange(length, device=device) < end[:, None]
-        token_KL = self._choose(log_p_KLV, block, automata, row_KL_device, draws, len(logits_NV))
+        token_KL, state_KL = self._choose(
+            log_p_KLV, block, automata, row_KL_device, draws, len(logits_NV)
+        )
+        may_follow_KLV = may_follow(state_KL, to_exit, block, automata)
+        mass_KL = expected.prob_KLV.masked_fill(~may_follow_KLV, 0.0).sum(dim=-1)
+        is_doubted_KL = (mass_KL < TRUSTED) & is_chosen_KL
+        num_doubted_KL = is_doubted_KL.cumsum(dim=1)
+        is_first_KL = is_doubted_KL & (num_doubted_KL == 1)
         class_KLV = automata.class_KV[:, None].expand(log_p_KLV.shape)
         marginal_KLV = log_p_KLV + factor_KLC.gather(2, class_KLV)
         prob_KL = marginal_KLV.gather(2, token_KL[..., None])[..., 0].exp()
         own_KLV = logits_NV[row_KL_device]
         new_KLV = torch.where(is_chosen_KL[..., None], marginal_KLV.to(own_KLV.dtype), own_KLV)
+        local_KLV = own_KLV.masked_fill(~may_follow_KLV, NEVER)
+        new_KLV = torch.where(is_first_KL[..., None], local_KLV, new_KLV)
         # Positions without a row point at the last one; that one is written once.
         kept = np.flatnonzero(position_L < num_rows_K[:, None])
         kept_at = async_tensor_h2d(kept, device=device)
         logits_NV[row_KL_device.flatten()[kept_at]] = new_KLV.flatten(0, 1)[kept_at]
         is_forced_KL = is_forced(factor_KLC, block, automata) & is_chosen_KL
-        is_behind_KL = is_behind_end(token_KL, automata) & is_chosen_KL
+        is_behind_KL = is_behind_end(token_KL, automata) | ((num_doubted_KL > 0) & ~is_first_KL)
+        is_behind_KL &= is_chosen_KL & ~is_forced_KL
+        is_chosen_KL &= ~is_first_KL | is_forced_KL
         return Texts(index_K, token_KL, prob_KL, is_chosen_KL, is_forced_KL, is_behind_KL)
+
+    def expect(
+        self,
+        logits_NV: Tensor,
+        canvases: Canvases,
+        index: Sequence[int],
+        length: int,
+    ) -> Expected:
+        """What the model expects at the constrained canvases' positions, grammar or not."""
+        num_rows_K = canvases.num_rows_B[list(index)]
+        row_KL = canvases.row_start_B[list(index), None] + np.minimum(
+            np.arange(length), num_rows_K[:, None] - 1
+        )
+        rows_KLV = logits_NV[async_tensor_h2d(row_KL, device=logits_NV.device)].float()
+        rows_KLV[..., self.mask_id] = NEVER
+        return Expected(num_rows_K, row_KL, rows_KLV.softmax(dim=-1))
 
     def _log_p(self, logits_NV: Tensor, row_KL: Tensor, has_row_KL: Tensor) -> Tensor:
         """The model's distributions; where the step has none, every token is as good."""
@@ -183,11 +230,11 @@ class Constraints:
         row_KL: Tensor,
         draws: Draws | None,
         num_rows: int,
-    ) -> Tensor:
-        """The most probable text, or the drawn one of a request with a temperature."""
-        token_KL = best_text(block, automata)
+    ) -> tuple[Tensor, Tensor]:
+        """The most probable text, or the drawn one of a request with a temperature; its states."""
+        best = best_text(block, automata)
         if draws is None:
-            return token_KL
+            return best
         at_N = torch.full((num_rows,), -1, device=row_KL.device, dtype=torch.int64)
         at_N[draws.row_N] = torch.arange(len(draws.row_N), device=row_KL.device)
         at_KL = at_N[row_KL]
@@ -215,6 +262,8 @@ class Constraints:
             )
 
         to_exit, _ = summed(block, automata, has_factors=False)
-        return torch.where(
-            is_drawn_K1, path(tempered_KLV, to_exit, block, automata, noise), token_KL
+        drawn = path(tempered_KLV, to_exit, block, automata, noise)
+        return (
+            torch.where(is_drawn_K1, drawn[0], best[0]),
+            torch.where(is_drawn_K1, drawn[1], best[1]),
         )

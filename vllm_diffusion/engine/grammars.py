@@ -151,17 +151,21 @@ class GuidedStep:
     def texts(
         self, logits_NV: Tensor, tokens_BL: Tensor, masked_BL: Tensor, draws: Draws | None
     ) -> Texts | None:
-        """What the automata make of the step, and of its logits; None where there are none."""
+        """Mask the logits; what the automata make of the step, None where there are none."""
         found = [
             (b, guided.track, guided.num_left)
             for b, guided in zip(self.index_K, self.guided_K, strict=True)
             if guided.track is not None and not guided.matcher.is_done
         ]
         if not found:
+            self.mask(logits_NV)
             return None
         index, tracks, num_left = zip(*found, strict=True)
-        return self.constraints.texts(
-            logits_NV, self.canvases, index, tracks, num_left, tokens_BL, masked_BL, draws
+        constraints = self.constraints
+        expected = constraints.expect(logits_NV, self.canvases, index, tokens_BL.shape[1])
+        self.mask(logits_NV)
+        return constraints.texts(
+            logits_NV, self.canvases, index, tracks, num_left, tokens_BL, masked_BL, draws, expected
         )
 
     def walk(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:

@@ -205,8 +205,8 @@ def path(
     block: Block,
     automata: Automata,
     noise: Callable[[int], Tensor] | None = None,
-) -> Tensor:
-    """A text (K, L) from the start to an exit.
+) -> tuple[Tensor, Tensor]:
+    """A text (K, L) from the start to an exit, and the states (K, L) in front of its tokens.
 
     With maxima in ``to_exit_LKN``, and no noise, it is the most probable one; with sums and
     Gumbel noise it is an exact draw (Gumbel-max, position after position).
@@ -215,7 +215,7 @@ def path(
         log_p_KLV: what ``to_exit_LKN`` was made of.
         noise: float32 (K, V) for a position.
     """
-    state_K, tokens = block.start_K, []
+    state_K, tokens, states = block.start_K, [], []
     for at in range(log_p_KLV.shape[1]):
         is_here_KE = automata.src_KE == state_K[:, None]
         next_KE = to_exit_LKN[at + 1].gather(1, automata.dst_KE).masked_fill(~is_here_KE, NEVER)
@@ -228,6 +228,7 @@ def path(
             score_KV = score_KV + noise(at)
         token_K = torch.where(block.fixed_KL[:, at] >= 0, block.fixed_KL[:, at], score_KV.argmax(1))
         tokens.append(token_K)
+        states.append(state_K)
         class_K1 = automata.class_KV.gather(1, token_K[:, None])
         is_edge_KE = (automata.class_KE == class_K1) | (
             automata.class_KE == automata.num_classes - 1
@@ -235,7 +236,21 @@ def path(
         edge_K1 = (is_here_KE & is_edge_KE).long().argmax(1, keepdim=True)
         moved_K = automata.dst_KE.gather(1, edge_K1)[:, 0]
         state_K = torch.where(is_in_K1[:, 0], moved_K, state_K)
-    return torch.stack(tokens, dim=1)
+    return torch.stack(tokens, dim=1), torch.stack(states, dim=1)
+
+
+def may_follow(state_KL: Tensor, to_exit_LKN: Tensor, block: Block, automata: Automata) -> Tensor:
+    """Tokens (K, L, V) that may stand behind the states of a text, with some exit in reach."""
+    is_here_KLE = automata.src_KE[:, None] == state_KL[..., None]
+    dst_LKE = automata.dst_KE.expand(state_KL.shape[1], -1, -1)
+    is_live_KLE = (to_exit_LKN[1:].gather(2, dst_LKE) > NEVER).transpose(0, 1)
+    K, L = state_KL.shape
+    found_KLC = torch.zeros(K, L, automata.num_classes, device=state_KL.device)
+    class_KLE = automata.class_KE[:, None].expand(K, L, -1)
+    found_KLC.scatter_reduce_(2, class_KLE, (is_here_KLE & is_live_KLE).float(), "amax")
+    is_any_KL1 = found_KLC[..., -1:] > 0
+    class_KLV = automata.class_KV[:, None].expand(K, L, -1)
+    return (found_KLC.gather(2, class_KLV) > 0) | is_any_KL1
 
 
 def summed(block: Block, automata: Automata, *, has_factors: bool) -> tuple[Tensor, Tensor | None]:
@@ -249,13 +264,14 @@ def summed(block: Block, automata: Automata, *, has_factors: bool) -> tuple[Tens
     return to_exit_LKN, class_factors(score_KLC, to_exit_LKN, block, automata)
 
 
-def best_text(block: Block, automata: Automata) -> Tensor:
-    """The most probable text (K, L): ``path`` with maxima, in C++ on the CPU."""
+def best_text(block: Block, automata: Automata) -> tuple[Tensor, Tensor]:
+    """The most probable text (K, L) and its states: ``path`` with maxima, in C++ on the CPU."""
     score_KLC = class_scores(block, automata, scatter_max)
     if not uses_cpp(score_KLC.is_cpu):
         to_exit_LKN = backward(score_KLC, block, automata, scatter_max)
         return path(block.log_p_KLV, to_exit_LKN, block, automata)
-    class_KL1 = Lattices(block, automata).best(score_KLC)[..., None]
+    class_KL, state_KL = Lattices(block, automata).best(score_KLC)
+    class_KL1 = class_KL[..., None]
     is_in_KLV = (automata.class_KV[:, None] == class_KL1) | (class_KL1 == automata.num_classes - 1)
     token_KL = block.log_p_KLV.masked_fill(~is_in_KLV, NEVER).argmax(dim=-1)
-    return torch.where(block.fixed_KL >= 0, block.fixed_KL, token_KL)
+    return torch.where(block.fixed_KL >= 0, block.fixed_KL, token_KL), state_KL

@@ -61,11 +61,19 @@ class Lattices:
         )
         return to_exit_KLN.transpose(0, 1), factor_KLC
 
-    def best(self, score_KLC: Tensor) -> Tensor:
-        """Classes (K, L) of the most probable texts, from the maxima of each class."""
+    def best(self, score_KLC: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes (K, L) of the most probable texts, and the states in front of them.
+
+        Args:
+            score_KLC: the maxima of each class.
+        """
         score_KLC = score_KLC.contiguous()
         class_KL = score_KLC.new_empty(self.shape[:2], dtype=torch.int64)
+        state_KL = torch.empty_like(class_KL)
         self.functions.vd_lattice_best(
-            ctypes.addressof(self._in), score_KLC.data_ptr(), class_KL.data_ptr()
+            ctypes.addressof(self._in),
+            score_KLC.data_ptr(),
+            class_KL.data_ptr(),
+            state_KL.data_ptr(),
         )
-        return class_KL
+        return class_KL, state_KL

@@ -65,6 +65,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
         c_void_p,  # automata and blocks
         c_void_p,  # maxima of each class
         c_void_p,  # out: classes of the best texts
+        c_void_p,  # out: states in front of them
     ),
 }
 """Arguments of the functions that return nothing."""
