@@ -44,8 +44,14 @@ def spellings(text: str, tokens: dict[str, int]) -> Iterator[list[int]]:
                 yield [tokens[text[:end]], *rest]
 
 
-def best_canvas(log_p_LV: torch.Tensor, options: list[list[int]]) -> tuple[list[int], float]:
-    """The most probable start of a text and the distance to the next; any token behind its end."""
+def best_canvas(
+    log_p_LV: torch.Tensor, options: list[list[int]], trusted: float
+) -> tuple[list[int], float]:
+    """The most probable start of a text, and how far it is from being another.
+
+    As far as the share of what the model expects that can follow is ``trusted``; the first position
+    where it is not gets the best token that can follow. Any token may stand behind a text's end.
+    """
     free_L = log_p_LV.amax(dim=-1)
     scored: dict[tuple[int, ...], float] = {}
     for option in options:
@@ -53,13 +59,30 @@ def best_canvas(log_p_LV: torch.Tensor, options: list[list[int]]) -> tuple[list[
         score = sum(log_p_LV[at, token].item() for at, token in enumerate(start))
         scored[tuple(start)] = score + free_L[len(start) :].sum().item()
     ranked = sorted(scored, key=lambda start: -scored[start])
-    return list(ranked[0]), scored[ranked[0]] - scored[ranked[1]]
+    best, gap = list(ranked[0]), scored[ranked[0]] - scored[ranked[1]]
+    for at in range(len(best)):
+        following = sorted({option[at] for option in options if option[:at] == best[:at]})
+        share = log_p_LV[at, following].exp().sum().item()
+        gap = min(gap, abs(share - trusted)) if trusted else gap
+        if share < trusted:
+            top = log_p_LV[at, following].topk(min(2, len(following)))
+            if len(following) > 1:
+                gap = min(gap, (top.values[0] - top.values[1]).item())
+            return [*best[:at], following[int(top.indices[0])]], gap
+    return best, gap
 
 
+@pytest.mark.parametrize("trusted", [0.0, 0.02, 0.5])
 @pytest.mark.parametrize("choices", CHOICES, ids=" ".join)
 def test_a_block_accepted_at_once_is_the_most_probable_one(
-    engine: Engine, folder: Path, choices: list[str]
+    engine: Engine,
+    folder: Path,
+    choices: list[str],
+    trusted: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Random weights expect little of what can follow, so 0.5 cuts most texts off at once."""
+    monkeypatch.setattr("vllm_diffusion.engine.constrained.TRUSTED", trusted)
     tokenizer = engine.llm.get_tokenizer()
     tokens = {text: token for text, token in tokenizer.get_vocab().items() if text.isascii()}
     eos = tokenizer.eos_token_id
@@ -71,7 +94,7 @@ def test_a_block_accepted_at_once_is_the_most_probable_one(
         prompt = [(17 * seed + 5 * at) % 90 + 20 for at in range(2 * BLOCK)]
         logits = model.logits(prompt + [mask] * BLOCK, BLOCK, len(prompt))
         logits[:, mask] = -torch.inf
-        expected, gap = best_canvas(logits.log_softmax(dim=-1), options)
+        expected, gap = best_canvas(logits.log_softmax(dim=-1), options, trusted)
         if gap < 1e-4:
             continue
         num_clear += 1
