@@ -6,8 +6,9 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -17,6 +18,7 @@ from tests.checkpoints import llada, nemotron_labs, sdar
 from tests.parity.engines import Engine, EnginePool, Outcome
 from tests.structured.schemas import schemas
 from tests.structured.texts import grammars, parses, regexes
+from vllm_diffusion.engine import scheduler
 from vllm_diffusion.engine.grammar_backends import Backends
 
 # ``VLLM_DIFFUSION_TEST_SCHEMAS=200`` is the whole collection for each family.
@@ -188,3 +190,18 @@ def test_two_ranks(pool: EnginePool, folders: dict[str, Path]) -> None:
     pool.close()
     texts, _ = ask(open_engine(pool, folders["sdar"], tensor_parallel_size=2), constraints)
     assert texts == expected
+
+
+def test_the_engine_core_waits_for_grammars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not go round in empty steps while threads compile, and waits for nothing else."""
+    waited: list[list[Future[Any]]] = []
+    monkeypatch.setattr(scheduler, "wait", lambda futures, **_: waited.append(list(futures)))
+    compiling: Future[Any] = Future()
+    guards = [None, SimpleNamespace(_grammar=compiling), SimpleNamespace(_grammar=object())]
+    requests = {str(n): SimpleNamespace(structured_output_request=g) for n, g in enumerate(guards)}
+    core: Any = SimpleNamespace(requests=requests)
+    scheduler.BlockDiffusionScheduler._wait_for_grammars(core)
+    assert waited == [[compiling]]
+    del requests["1"]
+    scheduler.BlockDiffusionScheduler._wait_for_grammars(core)
+    assert len(waited) == 1

@@ -14,6 +14,7 @@ tokens as fits, and the canvas waits.
 
 from __future__ import annotations
 
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -32,6 +33,8 @@ from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.wording import read_wording
 
+GRAMMAR_SECONDS = 0.005
+"""Longest wait for a grammar before the engine core looks for new requests again."""
 PLACEHOLDER = -1
 """Canvas tokens live in the worker; the scheduler only counts them."""
 
@@ -128,7 +131,21 @@ class BlockDiffusionScheduler(Scheduler):
             known = request.num_tokens
             span = self.rule.span(known, self.progress_of[request.request_id])
             request.spec_token_ids = [PLACEHOLDER] * (span.end - known)
-        return super().schedule(throttle_prefills)
+        output = super().schedule(throttle_prefills)
+        if not output.total_num_scheduled_tokens:
+            self._wait_for_grammars()
+        return output
+
+    def _wait_for_grammars(self) -> None:
+        """With nothing else to do, leave the interpreter to the threads that compile.
+
+        vLLM's engine core would go round in empty steps meanwhile, and slow them down.
+        """
+        guards = (request.structured_output_request for request in self.requests.values())
+        grammars = (guard._grammar for guard in guards if guard is not None)
+        compiling = [grammar for grammar in grammars if isinstance(grammar, Future)]
+        if compiling:
+            wait(compiling, timeout=GRAMMAR_SECONDS, return_when=FIRST_COMPLETED)
 
     def _mamba_block_aligned_split(
         self,
