@@ -36,6 +36,14 @@ def engines(checkpoint: CheckpointFactory) -> Iterator[EnginePool]:
     pool.close()
 
 
+@pytest.fixture(scope="module")
+def pool(engines: EnginePool) -> Iterator[EnginePool]:
+    """Dense models alone: vLLM cannot add the group that experts need."""
+    engines.close()
+    yield engines
+    engines.close()
+
+
 @pytest.fixture
 def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranks of several are forked from a process that has imported vLLM."""

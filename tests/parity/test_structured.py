@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -32,14 +32,6 @@ ACCEPTANCE = (
     {"policy": "entropy", "threshold": 30.0},
 )
 TEMPERATURES = (0.0, 1.5)
-
-
-@pytest.fixture(scope="module")
-def pool(engines: EnginePool) -> Iterator[EnginePool]:
-    """Dense models alone: vLLM cannot add the group that experts need."""
-    engines.close()
-    yield engines
-    engines.close()
 
 
 @pytest.fixture(scope="module")

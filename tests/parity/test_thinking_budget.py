@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,13 +26,6 @@ SCHEMA = {
     "required": ["name", "is"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def pool(engines: EnginePool) -> Iterator[EnginePool]:
-    engines.close()
-    yield engines
-    engines.close()
 
 
 @pytest.fixture(scope="module")

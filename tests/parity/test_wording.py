@@ -45,13 +45,6 @@ def problem(text: str, said: dict[str, Any]) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def pool(engines: EnginePool) -> Iterator[EnginePool]:
-    engines.close()
-    yield engines
-    engines.close()
-
-
-@pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[ModuleType, Path]:
     """Random checkpoints with tokenizers."""
     base = tmp_path_factory.mktemp("wording")
