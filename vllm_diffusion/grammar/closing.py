@@ -2,8 +2,9 @@
 
 A matcher of ours says how its text ends. The libraries do not, so an end is looked for: greedily,
 with quotes and closing brackets before anything else, which ends JSON of any depth; where that
-goes in circles, breadth first. Texts of one length after which the same tokens may come are taken
-for equal, so that a loop is followed once, and a count as often as it takes.
+goes in circles, breadth first. Texts of one length after which the same tokens may come, and might
+have come in the steps before, are taken for equal, so that a loop is followed once, and a count as
+often as it takes.
 
 What is found is an end, but not always the nearest.
 """
@@ -14,7 +15,10 @@ import numpy as np
 
 from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
 
-MAX_NODES = 300
+MAX_NODES = 600
+HISTORY = 2
+"""Earlier steps that texts which are taken for equal have in common: a space may be all that can
+follow both a comma and a keyword."""
 CLOSERS = b"\"}])></',:0123456789ntf{[ "
 """Bytes in the order in which they are tried, all others behind them. A quote comes first: within
 a string brackets are text like any other, and a string that it begins is empty."""
@@ -95,21 +99,22 @@ class Closing:
         return None
 
     def _breadth_first(self, matcher: Matcher, limit: int) -> list[int] | None:
-        layer: list[tuple[Matcher, list[int]]] = [(matcher, [])]
+        layer: list[tuple[Matcher, list[int], tuple[bytes, ...]]] = [(matcher, [], ())]
         num_nodes = 0
         for _ in range(limit):
-            following: dict[bytes, tuple[Matcher, list[int]]] = {}
-            for node, path in layer:
+            following: dict[tuple[bytes, ...], tuple[Matcher, list[int]]] = {}
+            for node, path, before in layer:
                 num_nodes += 1
-                self._state(node)
+                history = (*before, self._state(node))[-HISTORY:]
                 for token in self._options(self.closer_C) or first_allowed(self.bits_W, 1):
                     child = node.fork()
                     if not child.accept(token):
                         continue
                     if child.is_done:
                         return [*path, token]
-                    following.setdefault(self._state(child), (child, [*path, token]))
-            layer = list(following.values())
+                    key = (*history, self._state(child))
+                    following.setdefault(key, (child, [*path, token]))
+            layer = [(child, path, key[:-1]) for key, (child, path) in following.items()]
             if num_nodes > MAX_NODES:
                 break
         return None
