@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from vllm_diffusion.denoise.sample import Candidates, Draws
     from vllm_diffusion.engine.canvases import Canvases
+    from vllm_diffusion.grammar.automaton import Automaton
     from vllm_diffusion.grammar.track import Track
 
 CUT = 1e4
@@ -117,14 +118,15 @@ class Constraints:
 
     def __init__(self, mask_id: int) -> None:
         self.mask_id = mask_id
-        self._names: tuple[int, ...] = ()
+        # Held, not named by their addresses, which others get once these are gone.
+        self._stacked_of: tuple[Automaton, ...] = ()
         self._automata: Automata | None = None
 
     def _stacked(self, tracks: Sequence[Track], device: torch.device) -> Automata:
-        names = tuple(id(track.automaton) for track in tracks)
-        if self._automata is None or names != self._names:
-            self._automata = Automata.stack([track.automaton for track in tracks], device)
-            self._names = names
+        automata = tuple(track.automaton for track in tracks)
+        if self._automata is None or automata != self._stacked_of:
+            self._automata = Automata.stack(automata, device)
+            self._stacked_of = automata
         return self._automata
 
     def texts(
