@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_grammar_walk import MASK, STOP, TEXTS, WORDS, ListMatcher, fill_up
-from vllm_diffusion.grammar.budget import (
+from vllm_diffusion.structured.budget import (
     Budget,
     BudgetMatcher,
     FreeMatcher,
     Markers,
     ThinkingCanvas,
 )
-from vllm_diffusion.grammar.closing import Closing
-from vllm_diffusion.grammar.matcher import first_allowed
-from vllm_diffusion.grammar.thinking import ThinkingMatcher
-from vllm_diffusion.grammar.walk import Vocabulary
+from vllm_diffusion.structured.closing import Closing
+from vllm_diffusion.structured.matcher import first_allowed
+from vllm_diffusion.structured.thinking import ThinkingMatcher
+from vllm_diffusion.structured.walk import Vocabulary
 
 START, END = 7, 8
 SINGLE = Markers(start=(START,), end=(END,), forced=(END,))

@@ -51,7 +51,7 @@ OTHER_DIFFUSION = SimpleNamespace(architecture="DiffusionGemmaForBlockDiffusion"
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Apply the patches as a new process would; vLLM is put back afterwards."""
-    monkeypatch.setattr(compat, "ACTIVE", {})
+    monkeypatch.setattr(compat.patch, "ACTIVE", {})
     for owner, name in TARGETS.values():
         monkeypatch.setattr(owner, name, vars(owner)[name])
     monkeypatch.setattr(
@@ -78,10 +78,10 @@ def test_the_patches_are_frozen() -> None:
 
 
 def test_active_patches_say_why(fresh: Callable[[], None]) -> None:
-    assert compat.ACTIVE == {}
+    assert compat.patch.ACTIVE == {}
     fresh()
-    assert list(compat.ACTIVE) == list(TARGETS)
-    assert all(why.endswith(".") and len(why) > 20 for why in compat.ACTIVE.values())
+    assert list(compat.patch.ACTIVE) == list(TARGETS)
+    assert all(why.endswith(".") and len(why) > 20 for why in compat.patch.ACTIVE.values())
 
 
 def test_every_patch_says_when_it_can_go() -> None:
@@ -111,7 +111,7 @@ def test_a_moved_target_is_named(
     message = str(caught.value)
     assert f"{owner.__name__}.{attribute} is not in vLLM " in message
     assert "Install a supported vLLM" in message
-    assert name not in compat.ACTIVE
+    assert name not in compat.patch.ACTIVE
 
 
 def config(model_config: Any, unsupported: list[str] | None = None) -> Any:

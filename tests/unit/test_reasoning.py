@@ -174,8 +174,8 @@ def test_the_chat_route_of_our_models_alone(
     monkeypatch.setattr(
         api_router, "register_generate_api_routers", api_router.register_generate_api_routers
     )
-    monkeypatch.setattr(compat, "ACTIVE", {})
-    compat.chat_route()
+    monkeypatch.setattr(compat.patch, "ACTIVE", {})
+    compat.frontend.chat_route()
     app, other = FastAPI(), FastAPI()
     for each in (app, other):
         api_router.register_generate_api_routers(each)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
     from vllm_diffusion.engine.grammar_backends import Backends
-    from vllm_diffusion.grammar.matcher import Matcher
+    from vllm_diffusion.structured.matcher import Matcher
 
 
 class Guard:

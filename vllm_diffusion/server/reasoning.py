@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine import EngineCoreRequest
 
-    from vllm_diffusion.grammar.budget import Markers
     from vllm_diffusion.plan import DecodePlan
+    from vllm_diffusion.structured.budget import Markers
 
 LEVEL = "reasoning_effort"
 """In ``extra_args``, until ``settle`` has read it."""

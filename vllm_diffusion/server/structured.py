@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.grammar.matcher import BACKENDS
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX
+from vllm_diffusion.structured.matcher import BACKENDS
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig

@@ -1,96 +1,18 @@
-"""Patches on vLLM, for what no registry or hook offers.
-
-One function each. Every patch touches diffusion architectures of this package
-only, is applied once a process, and checks its target: when vLLM has moved,
-``RuntimeError`` names the target and the version instead of a silent change.
-``ACTIVE`` lists what has been applied, for ``vllm-diffusion doctor``.
-"""
+"""Patches in the front end: requests checked, responses and metrics completed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.families import FAMILIES
-from vllm_diffusion.models.registry import WITHOUT_TRITON
+from vllm_diffusion.compat.patch import once, serves, take
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig, VllmConfig
+    from vllm.config import ModelConfig
     from vllm.sampling_params import SamplingParams
 
-ACTIVE: dict[str, str] = {}
-"""Name of each applied patch, and the first line of why."""
 
-
-def _serves(model_config: ModelConfig | None) -> bool:
-    return model_config is not None and model_config.architecture in FAMILIES
-
-
-def _has_kernels(model_config: ModelConfig | None) -> bool:
-    """Does it run without Triton: ours, and on CPUs a model whose decoding is vLLM's own."""
-    if model_config is None or _serves(model_config):
-        return model_config is not None
-    from vllm.platforms import current_platform
-
-    return model_config.architecture in WITHOUT_TRITON and current_platform.is_cpu()
-
-
-def _take(owner: Any, name: str) -> Any:
-    """The attribute to be wrapped, or a clear failure."""
-    target = vars(owner).get(name)
-    if target is None:
-        import vllm
-
-        raise RuntimeError(
-            f"vllm_diffusion.compat: {owner.__name__}.{name} is not in vLLM {vllm.__version__}. "
-            "Install a supported vLLM (0.32 or 0.33) or update vllm_diffusion."
-        )
-    return target
-
-
-def _once(patch: Callable[[], None]) -> Callable[[], None]:
-    def apply() -> None:
-        if patch.__name__ not in ACTIVE:
-            patch()
-            ACTIVE[patch.__name__] = (patch.__doc__ or "").strip().splitlines()[0]
-
-    apply.__name__ = patch.__name__
-    apply.__doc__ = (patch.__doc__ or "").strip().splitlines()[0]
-    return apply
-
-
-@_once
-def runner_without_triton() -> None:
-    """Model Runner V2 for diffusion models where vLLM has no Triton (CPU).
-
-    Without it: "Model Runner V2 requires Triton" at start-up, although this
-    package brings the runner's kernels. Acts in every process, since the
-    scheduler and the worker must agree on the runner. Only where ``HAS_TRITON``
-    is False. Remove when vLLM chooses V2 on CPUs without Triton.
-    """
-    from vllm.config import VllmConfig
-    from vllm.config import vllm as config_module
-
-    if config_module.HAS_TRITON:
-        return
-    choose = _take(VllmConfig, "use_v2_model_runner").fget
-    validate = _take(VllmConfig, "_validate_v2_model_runner")
-
-    def use_v2_model_runner(self: VllmConfig) -> bool:
-        return True if _has_kernels(self.model_config) else choose(self)
-
-    def _validate_v2_model_runner(self: VllmConfig) -> None:
-        if not _has_kernels(self.model_config):
-            validate(self)
-        elif unsupported := self._get_v2_model_runner_unsupported_features():
-            raise ValueError(f"Model Runner V2 does not support: {', '.join(unsupported)}")
-
-    VllmConfig.use_v2_model_runner = property(use_v2_model_runner)  # type: ignore[assignment]
-    VllmConfig._validate_v2_model_runner = _validate_v2_model_runner  # type: ignore[method-assign]
-
-
-@_once
+@once
 def request_validation() -> None:
     """This package's own check of sampling parameters for its models.
 
@@ -100,10 +22,10 @@ def request_validation() -> None:
     """
     from vllm.sampling_params import SamplingParams
 
-    original = _take(SamplingParams, "_validate_diffusion")
+    original = take(SamplingParams, "_validate_diffusion")
 
     def _validate_diffusion(self: SamplingParams, model_config: ModelConfig) -> None:
-        if not _serves(model_config):
+        if not serves(model_config):
             original(self, model_config)
             return
         from vllm_diffusion.server.validation import validate
@@ -113,7 +35,7 @@ def request_validation() -> None:
     SamplingParams._validate_diffusion = _validate_diffusion  # type: ignore[method-assign]
 
 
-@_once
+@once
 def structured_output_validation() -> None:
     """Structured output for this package's models, checked by vLLM and by us.
 
@@ -123,12 +45,12 @@ def structured_output_validation() -> None:
     """
     from vllm.sampling_params import SamplingParams
 
-    original = _take(SamplingParams, "_validate_structured_outputs")
+    original = take(SamplingParams, "_validate_structured_outputs")
 
     def _validate_structured_outputs(
         self: SamplingParams, model_config: ModelConfig, *args: Any, **kwargs: Any
     ) -> None:
-        if not _serves(model_config):
+        if not serves(model_config):
             original(self, model_config, *args, **kwargs)
             return
         from vllm_diffusion.server.structured import AsAutoregressive, check_structured
@@ -142,7 +64,7 @@ def structured_output_validation() -> None:
     )
 
 
-@_once
+@once
 def prompt_validation() -> None:
     """This package's check of a request together with its prompt.
 
@@ -152,11 +74,11 @@ def prompt_validation() -> None:
     """
     from vllm.v1.engine.input_processor import InputProcessor
 
-    original = _take(InputProcessor, "process_inputs")
+    original = take(InputProcessor, "process_inputs")
 
     def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> Any:
         request = original(self, *args, **kwargs)
-        if _serves(self.model_config):
+        if serves(self.model_config):
             from vllm_diffusion.server.reasoning import settle
             from vllm_diffusion.server.room import check_room
             from vllm_diffusion.server.validation import check_prompt
@@ -171,27 +93,7 @@ def prompt_validation() -> None:
     InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]
 
 
-@_once
-def no_draft_round_trip() -> None:
-    """No round trip to the worker after each step for draft tokens that nobody reads.
-
-    Without it every step of a diffusion model asks the worker process for its
-    canvases once more, although this package's scheduler derives their widths
-    itself. Acts in the engine core, where its scheduler says so. Remove when
-    vLLM asks the scheduler whether it wants draft tokens.
-    """
-    from vllm.v1.engine.core import EngineCore
-
-    original = _take(EngineCore, "post_step")
-
-    def post_step(self: EngineCore, model_executed: bool) -> None:
-        if getattr(self.scheduler, "reads_draft_tokens", True):
-            original(self, model_executed)
-
-    EngineCore.post_step = post_step  # type: ignore[method-assign]
-
-
-@_once
+@once
 def prometheus_metrics() -> None:
     """Forwards by kind, tokens per forward and steps by block on ``/metrics``.
 
@@ -204,11 +106,11 @@ def prometheus_metrics() -> None:
 
     from vllm_diffusion.server.prometheus import DiffusionProm
 
-    _take(PrometheusStatLogger, "_spec_decoding_cls")
+    take(PrometheusStatLogger, "_spec_decoding_cls")
     PrometheusStatLogger._spec_decoding_cls = DiffusionProm
 
 
-@_once
+@once
 def response_metrics() -> None:
     """Diffusion's own numbers in the ``metrics`` of a response.
 
@@ -219,7 +121,7 @@ def response_metrics() -> None:
     """
     from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 
-    original = _take(RequestSpecDecodeMetrics, "to_dict")
+    original = take(RequestSpecDecodeMetrics, "to_dict")
 
     def to_dict(self: RequestSpecDecodeMetrics) -> dict[str, Any]:
         if self.histogram:
@@ -232,7 +134,7 @@ def response_metrics() -> None:
     RequestSpecDecodeMetrics.to_dict = to_dict  # type: ignore[method-assign]
 
 
-@_once
+@once
 def openai_handlers() -> None:
     """Fields that nobody reads are refused, approximate text is warned of, outputs have an end.
 
@@ -248,12 +150,12 @@ def openai_handlers() -> None:
     """
     from vllm.entrypoints.generate import api_router
 
-    original = _take(api_router, "init_generate_state")
+    original = take(api_router, "init_generate_state")
 
     async def init_generate_state(engine_client: Any, state: Any, *args: Any, **kw: Any) -> None:
         await original(engine_client, state, *args, **kw)
         model_config = engine_client.vllm_config.model_config
-        if not _serves(model_config):
+        if not serves(model_config):
             return
         from vllm_diffusion.models.serving import plan_of
         from vllm_diffusion.server.admission import Served, admit
@@ -266,7 +168,7 @@ def openai_handlers() -> None:
         for name, method in HANDLERS:
             handler = getattr(state, name)
             if handler is not None:
-                _take(type(handler), method)
+                take(type(handler), method)
                 check = partial(admit, served=served, handler=handler)
                 setattr(handler, method, wrap(getattr(handler, method), plan, check))
                 limit_output(handler.default_sampling_params, plan)
@@ -274,7 +176,7 @@ def openai_handlers() -> None:
     api_router.init_generate_state = init_generate_state
 
 
-@_once
+@once
 def chat_route() -> None:
     """``reasoning_effort`` takes the level ``instant``, and every level a meaning of ours.
 
@@ -285,8 +187,8 @@ def chat_route() -> None:
     """
     from vllm.entrypoints.generate import api_router
 
-    register = _take(api_router, "register_generate_api_routers")
-    original = _take(api_router, "init_generate_state")
+    register = take(api_router, "register_generate_api_routers")
+    original = take(api_router, "init_generate_state")
     apps: list[Any] = []
 
     def register_generate_api_routers(app: Any) -> None:
@@ -295,7 +197,7 @@ def chat_route() -> None:
 
     async def init_generate_state(engine_client: Any, state: Any, *args: Any, **kw: Any) -> None:
         await original(engine_client, state, *args, **kw)
-        if not _serves(engine_client.vllm_config.model_config):
+        if not serves(engine_client.vllm_config.model_config):
             return
         from vllm_diffusion.server.chat_route import take_levels
 
@@ -305,51 +207,3 @@ def chat_route() -> None:
 
     api_router.register_generate_api_routers = register_generate_api_routers
     api_router.init_generate_state = init_generate_state
-
-
-@_once
-def sample_in_the_same_call() -> None:
-    """One call of the worker a step instead of two.
-
-    Without it the engine core calls the worker once for the forward and once
-    more for the denoising step, so that it can compute a grammar's bitmask in
-    between; this package's worker follows grammars itself. Acts in the worker,
-    on this package's model state alone, which applies it. Remove when vLLM
-    lets a model say that it needs nothing in between.
-    """
-    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
-
-    from vllm_diffusion.engine.model_state import BlockDiffusionState
-
-    original = _take(GPUModelRunner, "execute_model")
-
-    def execute_model(self: Any, *args: Any, dummy_run: bool = False, **kwargs: Any) -> Any:
-        output = original(self, *args, dummy_run=dummy_run, **kwargs)
-        is_ours = isinstance(self.model_state, BlockDiffusionState)
-        if output is None and is_ours and not dummy_run:
-            return self.sample_tokens(None)
-        return output
-
-    GPUModelRunner.execute_model = execute_model
-
-
-PATCHES: tuple[Callable[[], None], ...] = (
-    runner_without_triton,
-    request_validation,
-    structured_output_validation,
-    prompt_validation,
-    no_draft_round_trip,
-    prometheus_metrics,
-    response_metrics,
-    openai_handlers,
-    chat_route,
-)
-
-WORKER_PATCHES: tuple[Callable[[], None], ...] = (sample_in_the_same_call,)
-"""Those on modules that only a worker loads; the model state applies them."""
-
-
-def apply() -> None:
-    """Apply every patch but the workers'; safe to call again."""
-    for patch in PATCHES:
-        patch()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vllm_diffusion.grammar.matcher import Bits, Matcher
+from vllm_diffusion.structured.matcher import Bits, Matcher
 
 
 class ThinkingMatcher:

@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vllm_diffusion.grammar.closing import Closing
-from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
-from vllm_diffusion.grammar.track import Track
+from vllm_diffusion.structured.closing import Closing
+from vllm_diffusion.structured.matcher import Bits, Matcher, first_allowed, is_allowed
+from vllm_diffusion.structured.track import Track
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vllm_diffusion.grammar.automaton import FAR, Automaton
 from vllm_diffusion.kernels.cpu_lattice import Lattices
 from vllm_diffusion.kernels.dispatch import uses_cpp
+from vllm_diffusion.structured.automaton import FAR, Automaton
 
 NEVER = -torch.inf
 

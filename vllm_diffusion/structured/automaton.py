@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_diffusion.grammar.expression import TooLargeError
+from vllm_diffusion.structured.expression import TooLargeError
 
 Ints = NDArray[np.int64]
 

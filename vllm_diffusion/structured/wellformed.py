@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vllm_diffusion.grammar.matcher import Bits, Matcher, is_allowed
+from vllm_diffusion.structured.matcher import Bits, Matcher, is_allowed
 
 _DECODER = codecs.getincrementaldecoder("utf-8")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vllm_diffusion.grammar.matcher import Bits, Matcher, first_allowed, is_allowed
+from vllm_diffusion.structured.matcher import Bits, Matcher, first_allowed, is_allowed
 
 MAX_NODES = 600
 HISTORY = 2

@@ -1,0 +1,33 @@
+"""Patches on modules that only a worker loads; the model state applies them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm_diffusion.compat.patch import once, take
+
+
+@once
+def sample_in_the_same_call() -> None:
+    """One call of the worker a step instead of two.
+
+    Without it the engine core calls the worker once for the forward and once
+    more for the denoising step, so that it can compute a grammar's bitmask in
+    between; this package's worker follows grammars itself. Acts in the worker,
+    on this package's model state alone, which applies it. Remove when vLLM
+    lets a model say that it needs nothing in between.
+    """
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    from vllm_diffusion.engine.model_state import BlockDiffusionState
+
+    original = take(GPUModelRunner, "execute_model")
+
+    def execute_model(self: Any, *args: Any, dummy_run: bool = False, **kwargs: Any) -> Any:
+        output = original(self, *args, dummy_run=dummy_run, **kwargs)
+        is_ours = isinstance(self.model_state, BlockDiffusionState)
+        if output is None and is_ours and not dummy_run:
+            return self.sample_tokens(None)
+        return output
+
+    GPUModelRunner.execute_model = execute_model
