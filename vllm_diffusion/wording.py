@@ -1,7 +1,7 @@
 """What a request asks of the words of its text: keywords, texts to keep out, a length.
 
 These fields are a request's alone; a server has no defaults for them. Each is checked here, and
-together they are followed as a grammar is (``structured.phrases``).
+together they are followed as a grammar is (``structured.lexical_dfa``).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.unit.test_grammar_walk import MASK, STOP, TEXTS, WORDS, ListMatcher, fill_up
+
 from vllm_diffusion.structured.budget import (
     Budget,
     BudgetMatcher,
@@ -17,10 +17,10 @@ from vllm_diffusion.structured.budget import (
     Markers,
     ThinkingCanvas,
 )
-from vllm_diffusion.structured.closing import Closing
+from vllm_diffusion.structured.frontier import Vocabulary
 from vllm_diffusion.structured.matcher import first_allowed
-from vllm_diffusion.structured.thinking import ThinkingMatcher
-from vllm_diffusion.structured.walk import Vocabulary
+from vllm_diffusion.structured.reasoning import ThinkingMatcher
+from vllm_diffusion.structured.shortest_end import Closing
 
 START, END = 7, 8
 SINGLE = Markers(start=(START,), end=(END,), forced=(END,))

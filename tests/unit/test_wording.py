@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from vllm_diffusion.params import InvalidFieldError, read_fields
 from vllm_diffusion.plan import make_plan
-from vllm_diffusion.structured.closing import Closing
+from vllm_diffusion.structured.frontier import GuidedCanvas, Vocabulary
+from vllm_diffusion.structured.lexical import Lexicon, Reading, WordingMatcher
+from vllm_diffusion.structured.lexical_dfa import phrases_of
 from vllm_diffusion.structured.matcher import Bits, first_allowed, is_allowed
-from vllm_diffusion.structured.phrases import phrases_of
-from vllm_diffusion.structured.walk import GuidedCanvas, Vocabulary
-from vllm_diffusion.structured.wording import Lexicon, Reading, WordingMatcher
+from vllm_diffusion.structured.shortest_end import Closing
 from vllm_diffusion.wording import WORDING_PARSERS, Wording, read_wording
 
 STOP, MASK = 0, 1

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.logger import init_logger
 
-from vllm_diffusion.structured.automaton import Automaton, over_tokens
-from vllm_diffusion.structured.expression import byte_table
-from vllm_diffusion.structured.phrases import phrases_of
-from vllm_diffusion.structured.regular import of_choices, of_schema, of_texts
+from vllm_diffusion.structured.lexical_dfa import phrases_of
+from vllm_diffusion.structured.regex_dfa import byte_table
+from vllm_diffusion.structured.to_regex import of_choices, of_schema, of_texts
+from vllm_diffusion.structured.token_dfa import Automaton, over_tokens
 from vllm_diffusion.wording import Wording, read_wording
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from vllm.utils.torch_utils import async_tensor_h2d
 
 from vllm_diffusion.denoise.random import gumbel
 from vllm_diffusion.denoise.sample import temper
-from vllm_diffusion.structured.lattice import (
+from vllm_diffusion.structured.posterior import (
     NEVER,
     Automata,
     Block,
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     from vllm_diffusion.denoise.sample import Candidates, Draws
     from vllm_diffusion.engine.canvases import Canvases
-    from vllm_diffusion.structured.automaton import Automaton
-    from vllm_diffusion.structured.track import Track
+    from vllm_diffusion.structured.dfa_state import Track
+    from vllm_diffusion.structured.token_dfa import Automaton
 
 CUT = 1e4
 """What top-k, top-p and min-p leave out is drawn only where no text is left without it."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.engine.requests import has_grammar
 from vllm_diffusion.structured.budget import Budget, BudgetMatcher, FreeMatcher, Markers
-from vllm_diffusion.structured.closing import CLOSERS
+from vllm_diffusion.structured.lexical import Lexicon, Reading, WordingMatcher
+from vllm_diffusion.structured.lexical_dfa import phrases_of
 from vllm_diffusion.structured.matcher import GuidanceMatcher, Matcher, XgrammarMatcher
-from vllm_diffusion.structured.phrases import phrases_of
-from vllm_diffusion.structured.thinking import ThinkingMatcher
-from vllm_diffusion.structured.wellformed import Spelling, WellformedMatcher
-from vllm_diffusion.structured.wording import Lexicon, Reading, WordingMatcher
+from vllm_diffusion.structured.reasoning import ThinkingMatcher
+from vllm_diffusion.structured.shortest_end import CLOSERS
+from vllm_diffusion.structured.utf8 import Spelling, WellformedMatcher
 from vllm_diffusion.wording import Wording, read_wording
 
 if TYPE_CHECKING:

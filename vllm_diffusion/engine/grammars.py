@@ -22,12 +22,12 @@ from vllm_diffusion.engine.constrained import Constraints
 from vllm_diffusion.engine.grammar_backends import Backends
 from vllm_diffusion.engine.requests import has_grammar, is_walked
 from vllm_diffusion.structured.budget import BudgetMatcher, ThinkingCanvas
-from vllm_diffusion.structured.closing import Closing
+from vllm_diffusion.structured.dfa_state import Track
+from vllm_diffusion.structured.frontier import GuidedCanvas, Vocabulary
 from vllm_diffusion.structured.mask import mask_rows
 from vllm_diffusion.structured.matcher import Matcher, NoMatcher
-from vllm_diffusion.structured.track import Track
-from vllm_diffusion.structured.walk import GuidedCanvas, Vocabulary
-from vllm_diffusion.structured.wellformed import WellformedMatcher
+from vllm_diffusion.structured.shortest_end import Closing
+from vllm_diffusion.structured.utf8 import WellformedMatcher
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -169,7 +169,7 @@ class GuidedStep:
         )
 
     def walk(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Check what the step accepted, and fill in what must follow: see ``structured.walk``."""
+        """Check what the step accepted, and fill in what must follow: see ``structured.frontier``."""
         ends = [int(self.canvases.width_B[b]) for b in self.index_K]
         return self._walk(tokens_BL, masked_BL, ends)
 

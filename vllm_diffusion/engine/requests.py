@@ -40,7 +40,7 @@ def has_grammar(params: SamplingParams) -> bool:
 
 
 def is_walked(params: SamplingParams) -> bool:
-    """Is the request's text followed token by token (``structured.walk``)?"""
+    """Is the request's text followed token by token (``structured.frontier``)?"""
     return has_grammar(params) or params.thinking_token_budget is not None
 
 

@@ -1,4 +1,4 @@
-"""``structured.lattice`` in C++ (``csrc/include/lattice.h``), for tensors on the CPU."""
+"""``structured.posterior`` in C++ (``csrc/include/lattice.h``), for tensors on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from vllm_diffusion.kernels.library import required
 
 if TYPE_CHECKING:
-    from vllm_diffusion.structured.lattice import Automata, Block
+    from vllm_diffusion.structured.posterior import Automata, Block
 
 _SIZES = ("K", "L", "N", "C", "E")
 _TENSORS = ("src", "cls", "dst", "distance", "start", "end", "slack")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.structured.expression import byte_table
+from vllm_diffusion.structured.regex_dfa import byte_table
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

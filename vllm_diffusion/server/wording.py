@@ -13,7 +13,7 @@ from vllm.sampling_params import StructuredOutputsParams
 
 from vllm_diffusion.params import PREFIX, InvalidFieldError
 from vllm_diffusion.server.structured import against_grammar
-from vllm_diffusion.structured.phrases import phrases_of
+from vllm_diffusion.structured.lexical_dfa import phrases_of
 from vllm_diffusion.wording import WORDING_PARSERS, Wording, read_wording
 
 if TYPE_CHECKING:

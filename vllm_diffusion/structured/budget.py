@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from vllm_diffusion.structured.frontier import GuidedCanvas
 from vllm_diffusion.structured.matcher import Bits, Matcher
-from vllm_diffusion.structured.thinking import ThinkingMatcher
-from vllm_diffusion.structured.walk import GuidedCanvas
+from vllm_diffusion.structured.reasoning import ThinkingMatcher
 
 Ids = tuple[int, ...]
 

@@ -1,7 +1,7 @@
-"""Which constraints are regular languages, as expressions for ``expression``.
+"""Which constraints are regular languages, as expressions for ``regex_dfa``.
 
 A regular expression, a choice, a flat JSON schema: for these a block's exact distribution is known
-(``lattice``). Whatever is not told here for certain is left to the grammar's matcher alone.
+(``posterior``). Whatever is not told here for certain is left to the grammar's matcher alone.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A regular language as an automaton over tokens.
 
-Every token is walked through the automaton over bytes (``expression``) from each of its states.
+Every token is walked through the automaton over bytes (``regex_dfa``) from each of its states.
 Tokens that lead from each state to the same state are one *class*: what is decided in a block
 depends on classes alone, and there are far fewer of them than tokens (DINGO, arXiv 2505.23061, and
 Dang and Ermon, arXiv 2607.07026, work on such automata).
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_diffusion.structured.expression import TooLargeError
+from vllm_diffusion.structured.regex_dfa import TooLargeError
 
 Ints = NDArray[np.int64]
 

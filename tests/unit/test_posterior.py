@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_diffusion.kernels.dispatch import forced as forced_implementation
-from vllm_diffusion.structured.automaton import Automaton, over_tokens
-from vllm_diffusion.structured.expression import TooLargeError, byte_table
-from vllm_diffusion.structured.lattice import (
+from vllm_diffusion.structured.posterior import (
     Automata,
     Block,
     best_text,
@@ -25,6 +23,8 @@ from vllm_diffusion.structured.lattice import (
     path,
     summed,
 )
+from vllm_diffusion.structured.regex_dfa import TooLargeError, byte_table
+from vllm_diffusion.structured.token_dfa import Automaton, over_tokens
 
 SPELLED = [b"a", b"b", b"ab", b"1", b"<mask>", b"<stop>", b"<also>"]
 MASK, STOPS = 4, (5, 6)
@@ -292,10 +292,10 @@ def test_what_no_tokens_can_spell_is_refused():
 
 
 def test_automata_beyond_the_bounds_are_refused(monkeypatch):
-    monkeypatch.setattr("vllm_diffusion.structured.automaton.MAX_EDGES", 3)
+    monkeypatch.setattr("vllm_diffusion.structured.token_dfa.MAX_EDGES", 3)
     with pytest.raises(TooLargeError, match="edges"):
         compile_regex("[ab]{3}", SPELLED, STOPS, [MASK])
-    monkeypatch.setattr("vllm_diffusion.structured.automaton.MAX_CELLS", 3)
+    monkeypatch.setattr("vllm_diffusion.structured.token_dfa.MAX_CELLS", 3)
     with pytest.raises(TooLargeError, match="states"):
         compile_regex("[ab]{3}", SPELLED, STOPS, [MASK])
 

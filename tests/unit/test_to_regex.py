@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_diffusion.structured.automaton import Automaton, over_tokens
-from vllm_diffusion.structured.expression import TooLargeError, byte_table
-from vllm_diffusion.structured.regular import of_choices, of_schema
+from vllm_diffusion.structured.regex_dfa import TooLargeError, byte_table
+from vllm_diffusion.structured.to_regex import of_choices, of_schema
+from vllm_diffusion.structured.token_dfa import Automaton, over_tokens
 
 PRINTABLE = [bytes([byte]) for byte in range(0x20, 0x7F)]
 SPELLED = [*PRINTABLE, "é".encode(), b"\n", b"\t", b'", "', b'": ', b"true", b"<stop>"]

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vllm_diffusion.structured.lexical_dfa import IS_LEAD, Phrases
 from vllm_diffusion.structured.matcher import Bits
-from vllm_diffusion.structured.phrases import IS_LEAD, Phrases
 
 MAX_KEPT = 64
 """States whose tokens are kept, for all requests that ask for the same."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vllm_diffusion.structured.matcher import Bits, first_allowed
-from vllm_diffusion.structured.wellformed import Spelling, WellformedMatcher
+from vllm_diffusion.structured.utf8 import Spelling, WellformedMatcher
 
 SPELLED = [bytes([byte]) for byte in range(256)] + [
     "é".encode(),

@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vllm_diffusion.structured.closing import Closing
+from vllm_diffusion.structured.dfa_state import Track
 from vllm_diffusion.structured.matcher import Bits, Matcher, first_allowed, is_allowed
-from vllm_diffusion.structured.track import Track
+from vllm_diffusion.structured.shortest_end import Closing
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_diffusion.structured.closing import Closing
+from vllm_diffusion.structured.frontier import GuidedCanvas, Vocabulary
 from vllm_diffusion.structured.mask import mask_rows
 from vllm_diffusion.structured.matcher import Bits, NoMatcher, first_allowed, is_allowed
-from vllm_diffusion.structured.thinking import ThinkingMatcher
-from vllm_diffusion.structured.walk import GuidedCanvas, Vocabulary
+from vllm_diffusion.structured.reasoning import ThinkingMatcher
+from vllm_diffusion.structured.shortest_end import Closing
 
 STOP, MASK, WORDS = 0, 9, 1
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vllm_diffusion.kernels.cpu_lattice import Lattices
 from vllm_diffusion.kernels.dispatch import uses_cpp
-from vllm_diffusion.structured.automaton import FAR, Automaton
+from vllm_diffusion.structured.token_dfa import FAR, Automaton
 
 NEVER = -torch.inf
 

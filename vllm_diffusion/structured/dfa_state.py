@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vllm_diffusion.structured.automaton import Automaton
+from vllm_diffusion.structured.token_dfa import Automaton
 
 
 @dataclass(slots=True)
