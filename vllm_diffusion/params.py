@@ -16,17 +16,15 @@ from typing import Any
 from vllm_diffusion.denoise.policies import POLICIES
 from vllm_diffusion.effort import LEVELS, PRESETS, effort_fields
 from vllm_diffusion.family import FamilyRecord
+from vllm_diffusion.field_errors import PREFIX, InvalidFieldError
 
-PREFIX = "diffusion_"
-
-
-class InvalidFieldError(ValueError):
-    """A field that a user set is not usable; ``field`` and ``value`` say which."""
-
-    def __init__(self, field: str, value: object, remedy: str) -> None:
-        super().__init__(f"{field}={value!r} is not valid: {remedy}")
-        self.field = field
-        self.value = value
+__all__ = [
+    "PREFIX",
+    "DecodeParams",
+    "InvalidFieldError",
+    "read_fields",
+    "resolve",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

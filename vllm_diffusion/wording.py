@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vllm_diffusion.params import PREFIX, InvalidFieldError
+from vllm_diffusion.field_errors import PREFIX, InvalidFieldError
 
 MAX_KEYWORDS = 8
 """Which of them have been found is part of a text's state: 256 of each with 8."""
 MAX_WITHOUT = 64
+MAX_BYTES = 1 << 13
+"""Of all texts: each is a state or two of the automaton that finds them."""
 MAX_STATES = 1 << 16
 """Most bytes of all texts, doubled for each keyword."""
 MAX_CHARS = 1 << 16
@@ -104,7 +106,7 @@ def _check(wording: Wording) -> None:
                     f"{keyword!r} holds {text!r}, which {PREFIX}without keeps out",
                 )
     size = sum(len(text.encode()) for text in (*wording.keywords, *wording.without))
-    most = MAX_STATES >> len(wording.keywords)
+    most = min(MAX_STATES >> len(wording.keywords), MAX_BYTES)
     if size > most:
         name = "keywords" if wording.keywords else "without"
         raise InvalidFieldError(

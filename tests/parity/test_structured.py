@@ -6,9 +6,8 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import jsonschema
@@ -18,8 +17,9 @@ from tests.checkpoints import llada, nemotron_labs, sdar
 from tests.parity.engines import Engine, EnginePool, Outcome
 from tests.structured.schemas import schemas
 from tests.structured.texts import grammars, parses, regexes
-from vllm_diffusion.engine import scheduler
-from vllm_diffusion.engine.grammar_backends import Backends
+from vllm_diffusion.engine.failures import MESSAGES, PREFIX, Failure
+from vllm_diffusion.engine.grammars import Grammars
+from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
 
 # ``VLLM_DIFFUSION_TEST_SCHEMAS=200`` is the whole collection for each family.
 NUM_SCHEMAS = int(os.environ.get("VLLM_DIFFUSION_TEST_SCHEMAS", "32"))
@@ -116,10 +116,11 @@ def test_choices(pool: EnginePool, folders: dict[str, Path]) -> None:
     assert all(text in choice for text, choice in zip(texts, wanted, strict=True))
 
 
-def test_schemas_of_both_backends(pool: EnginePool, folders: dict[str, Path]) -> None:
-    """``multipleOf`` goes to llguidance, and the rest to xgrammar, in one engine and batch."""
+def test_every_mechanism_in_one_batch(pool: EnginePool, folders: dict[str, Path]) -> None:
+    """Automata over tokens and over bytes, and llguidance's parser."""
     multiple = {"type": "array", "items": {"type": "integer", "multipleOf": 7}, "minItems": 3}
-    wanted = [{"type": "string", "maxLength": 9}, multiple, {"enum": ["a", 7]}, multiple] * 2
+    long = {"type": "string", "maxLength": 700}
+    wanted = [{"type": "string", "maxLength": 9}, multiple, {"enum": ["a", 7]}, long] * 2
     engine = open_engine(pool, folders["sdar"], max_model_len=256)
     texts, _ = ask(engine, [{"json": schema} for schema in wanted])
     assert not [p for t, s in zip(texts, wanted, strict=True) if (p := problem(t, s))]
@@ -146,7 +147,7 @@ def test_small_chunks(pool: EnginePool, folders: dict[str, Path], options: dict[
 
 def test_preempted(pool: EnginePool, folders: dict[str, Path]) -> None:
     """A request that starts over goes on in the middle of its grammar."""
-    constraints = [{"regex": f"[a-f ]{{{200 + n}}}([0-9]{{3}}-)+"} for n in range(4)]
+    constraints = [{"regex": f"[a-f ]{{{100 + n}}}([0-9]{{3}}-)+"} for n in range(4)]
     short = {"max_model_len": 192}
     expected, _ = ask(open_engine(pool, folders["sdar"], **short), constraints, max_tokens=140)
     engine = open_engine(pool, folders["sdar"], num_gpu_blocks_override=8, **short)
@@ -155,23 +156,55 @@ def test_preempted(pool: EnginePool, folders: dict[str, Path]) -> None:
     assert texts == expected
 
 
-def test_a_grammar_that_only_the_worker_cannot_compile(
-    pool: EnginePool, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+BOUNDARIES = {
+    "taken over": (Grammars, "add", lambda self, slot, request, canvas: "3-" in request.req_id[:2]),
+    "followed": (TokenDfaMatcher, "fill", lambda self, bits: self.tables.is_marked),
+    "accepted": (TokenDfaMatcher, "accept", lambda self, token: self.tables.is_marked),
+    "ended": (TokenDfaMatcher, "ending", lambda self, limit: self.tables.is_marked),
+    "stacked": (TokenDfaMatcher, "at", lambda self: self.tables.is_marked),
+}
+
+
+@pytest.mark.parametrize("where", list(BOUNDARIES))
+def test_an_error_ends_its_own_request(
+    pool: EnginePool,
+    folders: dict[str, Path],
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its request ends with an error, and the others do not notice."""
-    compile_grammar = Backends.matcher
+    """Of eight requests seven get the text that they get without it."""
+    from vllm_diffusion.engine.matchers import Matchers
 
-    def matcher(self: Backends, params: Any, prompt: list[int]) -> Any:
-        if params.structured_outputs.regex == "[a-c]{5}":
+    constraints: list[dict[str, Any]] = [{"regex": f"[a-f]{{{20 + n}}}"} for n in range(6)]
+    constraints += [{}, {"json": {"type": "object"}}]
+    engine = open_engine(pool, folders["sdar"])
+    expected, _ = ask(engine, constraints, max_tokens=40)
+    owner, name, is_its = BOUNDARIES[where]
+    original = getattr(owner, name)
+    made = Matchers._tokens
+
+    def mark(self: Matchers, compiled: Any, stop_ids: Any) -> Any:
+        tables, size = made(self, compiled, stop_ids)
+        tables.is_marked = len(compiled.ending) == len(expected_end)
+        return tables, size
+
+    expected_end = "a" * 23
+
+    def fail(self: Any, *args: Any) -> Any:
+        if is_its(self, *args):
             raise RuntimeError("as a library would")
-        return compile_grammar(self, params, prompt)
+        return original(self, *args)
 
-    monkeypatch.setattr(Backends, "matcher", matcher)
-    constraints: list[dict[str, Any]] = [{"regex": "[a-c]{5}"}, {"regex": "[d-f]{5}"}, {}]
-    texts, outcomes = ask(open_engine(pool, folders["sdar"]), constraints, max_tokens=20)
-    assert outcomes[0].reason == "error"
-    assert re.fullmatch("[d-f]{5}", texts[1])
-    assert outcomes[2].reason in ("stop", "length")
+    engine.core.model_executor.driver_worker.worker.model_runner.model_state.grammars.matchers._kept.clear()
+    monkeypatch.setattr(Matchers, "_tokens", mark)
+    monkeypatch.setattr(owner, name, fail)
+    texts, outcomes = ask(engine, constraints, max_tokens=40)
+    output = engine.finished["3"].outputs[0]
+    assert outcomes[3].reason == "error"
+    assert output.stop_reason == PREFIX + MESSAGES[Failure.CONSTRAINT]
+    others = [number for number in range(8) if number != 3]
+    assert [texts[n] for n in others] == [expected[n] for n in others]
+    assert not engine.engine.has_unfinished_requests()
 
 
 @pytest.mark.slow
@@ -182,18 +215,3 @@ def test_two_ranks(pool: EnginePool, folders: dict[str, Path]) -> None:
     pool.close()
     texts, _ = ask(open_engine(pool, folders["sdar"], tensor_parallel_size=2), constraints)
     assert texts == expected
-
-
-def test_the_engine_core_waits_for_grammars(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not go round in empty steps while threads compile, and waits for nothing else."""
-    waited: list[list[Future[Any]]] = []
-    monkeypatch.setattr(scheduler, "wait", lambda futures, **_: waited.append(list(futures)))
-    compiling: Future[Any] = Future()
-    guards = [None, SimpleNamespace(_grammar=compiling), SimpleNamespace(_grammar=object())]
-    requests = {str(n): SimpleNamespace(structured_output_request=g) for n, g in enumerate(guards)}
-    core: Any = SimpleNamespace(requests=requests)
-    scheduler.BlockDiffusionScheduler._wait_for_grammars(core)
-    assert waited == [[compiling]]
-    del requests["1"]
-    scheduler.BlockDiffusionScheduler._wait_for_grammars(core)
-    assert len(waited) == 1

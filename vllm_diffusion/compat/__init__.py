@@ -17,6 +17,8 @@ PATCHES: tuple[Callable[[], None], ...] = (
     core.runner_without_triton,
     frontend.request_validation,
     frontend.structured_output_validation,
+    frontend.constraint_compilation,
+    frontend.output_isolation,
     frontend.prompt_validation,
     core.no_draft_round_trip,
     frontend.prometheus_metrics,

@@ -37,11 +37,13 @@ def request_validation() -> None:
 
 @once
 def structured_output_validation() -> None:
-    """Structured output for this package's models, checked by vLLM and by us.
+    """Structured output for this package's models, checked by us alone.
 
     Without it vLLM refuses every grammar for a diffusion model, because its own
-    sampler can only follow one from left to right. Acts in the front end, the
-    only place that calls it. Remove when vLLM asks the model.
+    sampler can only follow one from left to right; for others its check has the
+    libraries compile what the client sent, on the event loop and without a bound.
+    Acts in the front end, the only place that calls it. Remove when vLLM asks
+    the model.
     """
     from vllm.sampling_params import SamplingParams
 
@@ -53,15 +55,67 @@ def structured_output_validation() -> None:
         if not serves(model_config):
             original(self, model_config, *args, **kwargs)
             return
-        from vllm_diffusion.server.structured import AsAutoregressive, check_structured
+        from vllm_diffusion.server.structured import check_structured
 
-        # vLLM's check looks at ``is_diffusion`` alone.
-        original(self, AsAutoregressive(model_config), *args, **kwargs)
         check_structured(self, model_config)
 
     SamplingParams._validate_structured_outputs = (  # type: ignore[method-assign]
         _validate_structured_outputs
     )
+
+
+@once
+def constraint_compilation() -> None:
+    """A request's constraint is compiled before the request is taken, and nobody waits for it.
+
+    Without it the server's event loop would wait for each new schema. Acts in
+    the API server. Remove when vLLM lets a model prepare requests.
+    """
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    original = take(AsyncLLM, "add_request")
+
+    async def add_request(
+        self: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        if not serves(self.model_config) or not hasattr(params, "structured_outputs"):
+            return await original(self, request_id, prompt, params, *args, **kwargs)
+        from vllm_diffusion.server.compilation import REASONING_ENDED, check_early, prepare
+
+        self.output_processor.isolates = True
+        check_early(params, self.model_config)
+        compiled = await prepare(params, self.vllm_config, self.input_processor.tokenizer)
+        if compiled is not None and kwargs.get("reasoning_ended"):
+            params.extra_args = {**(params.extra_args or {}), REASONING_ENDED: True}
+        # ``compiled`` lives until the request has been made with it.
+        result = await original(self, request_id, prompt, params, *args, **kwargs)
+        del compiled
+        return result
+
+    AsyncLLM.add_request = add_request  # type: ignore[method-assign]
+
+
+@once
+def output_isolation() -> None:
+    """An error in one request's output ends that request, and says what it is.
+
+    Without it an exception of one detokenizer ends every request of the server,
+    and a request that the engine has ended gets "Internal server error". Acts in
+    the API server, where it serves our models. Remove when vLLM isolates outputs
+    and carries an engine's reason.
+    """
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    original = take(OutputProcessor, "process_outputs")
+
+    def process_outputs(self: Any, outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if not getattr(self, "isolates", False):
+            return original(self, outputs, *args, **kwargs)
+        from vllm_diffusion.server.outputs import process_isolated
+
+        return process_isolated(original, self, outputs, *args, **kwargs)
+
+    OutputProcessor.process_outputs = process_outputs  # type: ignore[method-assign]
 
 
 @once
@@ -79,15 +133,13 @@ def prompt_validation() -> None:
     def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> Any:
         request = original(self, *args, **kwargs)
         if serves(self.model_config):
+            from vllm_diffusion.server.compilation import attach
             from vllm_diffusion.server.reasoning import settle
-            from vllm_diffusion.server.room import check_room
             from vllm_diffusion.server.validation import check_prompt
-            from vllm_diffusion.server.wording import constrain
 
             settle(request, self.vllm_config)
-            check_room(request, self.vllm_config, self.tokenizer)
-            constrain(request, self.tokenizer, self.model_config.max_model_len)
             check_prompt(request, self.vllm_config)
+            attach(request, self.vllm_config, self.tokenizer)
         return request
 
     InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from vllm_diffusion.denoise.sample import Candidates, Draws
     from vllm_diffusion.engine.canvases import Canvases
-    from vllm_diffusion.structured.dfa_state import Track
+    from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
     from vllm_diffusion.structured.token_dfa import Automaton
 
 CUT = 1e4
@@ -122,8 +122,8 @@ class Constraints:
         self._stacked_of: tuple[Automaton, ...] = ()
         self._automata: Automata | None = None
 
-    def _stacked(self, tracks: Sequence[Track], device: torch.device) -> Automata:
-        automata = tuple(track.automaton for track in tracks)
+    def _stacked(self, starts: Sequence[TokenDfaMatcher], device: torch.device) -> Automata:
+        automata = tuple(start.tables.automaton for start in starts)
         if self._automata is None or automata != self._stacked_of:
             self._automata = Automata.stack(automata, device)
             self._stacked_of = automata
@@ -134,7 +134,7 @@ class Constraints:
         logits_NV: Tensor,
         canvases: Canvases,
         index: Sequence[int],
-        tracks: Sequence[Track],
+        starts: Sequence[TokenDfaMatcher],
         num_left: Sequence[int],
         tokens_BL: Tensor,
         masked_BL: Tensor,
@@ -147,7 +147,7 @@ class Constraints:
             logits_NV: changed in place.
             canvases: of the step.
             index: the constrained ones, K of them.
-            tracks: theirs.
+            starts: where their texts stand in front of the canvas.
             num_left: tokens that each request may still emit, from its canvas's first position.
             tokens_BL: int64 (B, L).
             masked_BL: bool (B, L).
@@ -155,11 +155,11 @@ class Constraints:
             expected: what ``expect`` has kept of the logits before anything was masked.
         """
         device, length = logits_NV.device, tokens_BL.shape[1]
-        automata = self._stacked(tracks, device)
+        automata = self._stacked(starts, device)
         num_rows_K, row_KL = expected.num_rows_K, expected.row_KL
         end_K = np.minimum(canvases.width_B[list(index)], num_left)
         position_L = np.arange(length)
-        start_K = [track.start for track in tracks]
+        start_K = [start.state for start in starts]
         host = np.concatenate(
             (np.stack((index, start_K, end_K, np.array(num_left) - end_K, num_rows_K)).T, row_KL),
             axis=1,

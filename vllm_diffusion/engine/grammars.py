@@ -1,37 +1,33 @@
-"""The requests of the runner that are held to a grammar.
+"""The requests of the runner that are held to a constraint.
 
-Grammars are followed on the host, one request after the other: the libraries know no other way.
-A step without such a request does not come here; one with them copies their canvases to the host
-once, and what the grammars say back.
+Constraints are followed on the host, one request after the other. A step without such a request
+does not come here; one with them copies their canvases to the host once, and what the constraints
+say back.
 
-Shape suffixes: B requests with a canvas, L canvas length, K of them held to a grammar, W words.
+Shape suffixes: B requests with a canvas, L canvas length, K of them held to a constraint, W words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from vllm.logger import init_logger
 from vllm.utils.torch_utils import async_tensor_h2d
 
-from vllm_diffusion.engine.automata import CompiledAutomata
 from vllm_diffusion.engine.constrained import Constraints
-from vllm_diffusion.engine.grammar_backends import Backends
-from vllm_diffusion.engine.requests import has_grammar, is_walked
+from vllm_diffusion.engine.failures import Failures
+from vllm_diffusion.engine.matchers import Matchers
+from vllm_diffusion.engine.requests import is_walked
 from vllm_diffusion.structured.budget import BudgetMatcher, ThinkingCanvas
-from vllm_diffusion.structured.dfa_state import Track
-from vllm_diffusion.structured.frontier import GuidedCanvas, Vocabulary
+from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
+from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.mask import mask_rows
-from vllm_diffusion.structured.matcher import Matcher, NoMatcher
-from vllm_diffusion.structured.shortest_end import Closing
-from vllm_diffusion.structured.utf8 import WellformedMatcher
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
-    from vllm.sampling_params import SamplingParams
     from vllm.v1.core.sched.output import NewRequestData
 
     from vllm_diffusion.canvas import Canvas
@@ -40,102 +36,87 @@ if TYPE_CHECKING:
     from vllm_diffusion.engine.constrained import Texts
     from vllm_diffusion.plan import DecodePlan
 
-logger = init_logger(f"vllm.{__name__}")
-
 
 class Grammars:
     """Slot-indexed; empty unless somebody asks for structured output."""
 
-    def __init__(self, vllm_config: VllmConfig, plan: DecodePlan, max_model_len: int) -> None:
-        self.plan, self.max_model_len = plan, max_model_len
-        self.backends = Backends(vllm_config, plan.mask_id)
-        self.automata = CompiledAutomata(self.backends)
+    def __init__(
+        self, vllm_config: VllmConfig, plan: DecodePlan, max_model_len: int, failures: Failures
+    ) -> None:
+        self.plan, self.max_model_len, self.failures = plan, max_model_len, failures
+        self.matchers = Matchers(vllm_config, plan.mask_id)
         self.constraints = Constraints(plan.mask_id)
-        self.guided: dict[int, GuidedCanvas] = {}
+        self.constrained: dict[int, ConstrainedCanvas] = {}
 
     def add(self, slot: int, request: NewRequestData, canvas: Canvas) -> None:
-        """Compile the request's grammar, and fill in what its first canvas must start with."""
-        self.guided.pop(slot, None)
+        """Take over the request's constraint, and fill in what its first canvas must start with.
+
+        Raises:
+            Exception: whatever is wrong with it; the request has failed then.
+        """
+        self.constrained.pop(slot, None)
         params, prompt = request.sampling_params, list(request.prompt_token_ids or ())
         assert params is not None and params.max_tokens is not None
         if not is_walked(params):
             return
-        backends = self.backends
-        matcher = self._matcher(request.req_id, params, prompt)
-        # Looked for where there is a grammar to close; a tokenizer's bytes cost seconds.
-        closers = backends.closers if has_grammar(params) else backends.stop_ids(params)
-        guided = (ThinkingCanvas if isinstance(matcher, BudgetMatcher) else GuidedCanvas)(
+        matcher, known_end = self.matchers.matcher(params, prompt)
+        num_left = min(params.max_tokens, self.max_model_len - len(prompt))
+        new = (ThinkingCanvas if isinstance(matcher, BudgetMatcher) else ConstrainedCanvas)(
             matcher=matcher,
-            bits_W=np.zeros(backends.num_words, dtype=np.uint32),
-            vocabulary=Vocabulary(
-                mask_id=self.plan.mask_id,
-                stop_ids=backends.stop_ids(params),
-                encode=backends.encode,
-            ),
-            closing=Closing(backends.num_words, backends.stop_ids(params), closers),
+            bits_W=np.zeros(self.matchers.num_words, dtype=np.uint32),
+            mask_id=self.plan.mask_id,
             block_length=self.plan.request_params(params.extra_args).block_length,
-            num_left=min(params.max_tokens, self.max_model_len - len(prompt)),
+            num_left=num_left,
+            known_end=known_end,
         )
-        if isinstance(matcher, WellformedMatcher):
-            # Else thoughts may stand in front of the text, which no grammar is about.
-            automaton = self.automata.of(params)
-            guided.track = None if automaton is None else Track(automaton)
         # A request that lost its K and V comes back with what it has emitted.
         known = request.prefill_token_ids or prompt
-        guided.replay(list(known[len(prompt) :]))
-        self.guided[slot] = guided
+        new.replay(list(known[len(prompt) :]))
         is_aligned = self.plan.record.mask_group == "block_causal"
-        block = guided.block_length
+        block = new.block_length
         width = block - len(known) % block if is_aligned else block
         tokens, masked = [self.plan.mask_id] * width, [True] * width
-        guided.walk(tokens, masked, width)
+        new.walk(tokens, masked, width)
+        self.constrained[slot] = new
         canvas.tokens_SL[slot, :width] = torch.tensor(tokens, device=canvas.tokens_SL.device)
         canvas.masked_SL[slot, :width] = torch.tensor(masked, device=canvas.masked_SL.device)
 
-    def _matcher(self, request_id: str, params: SamplingParams, prompt: list[int]) -> Matcher:
-        try:
-            return self.backends.matcher(params, prompt)
-        except Exception:
-            # The engine core has compiled it; but the worker's is stricter, and other requests
-            # must not end with this one.
-            logger.exception("The grammar of request %s cannot be compiled.", request_id)
-            return NoMatcher()
-
     def remove(self, slot: int) -> None:
-        self.guided.pop(slot, None)
+        self.constrained.pop(slot, None)
 
-    def of_step(self, canvases: Canvases) -> GuidedStep | None:
-        """The guided canvases of a step; None where there are none."""
-        if not self.guided:
+    def of_step(self, canvases: Canvases) -> ConstrainedStep | None:
+        """The constrained canvases of a step; None where there are none."""
+        if not self.constrained:
             return None
         slots = canvases.slot_B.tolist()
-        index = [b for b, slot in enumerate(slots) if slot in self.guided]
+        index = [b for b, slot in enumerate(slots) if slot in self.constrained]
         if not index:
             return None
-        guided = [self.guided[slots[b]] for b in index]
-        return GuidedStep(canvases, index, guided, self.constraints)
+        constrained = [self.constrained[slots[b]] for b in index]
+        return ConstrainedStep(canvases, index, constrained, self.constraints, self.failures)
 
 
-class GuidedStep:
-    """One denoising step's guided canvases, ``index_K`` of the step's."""
+class ConstrainedStep:
+    """One denoising step's constrained canvases, ``index_K`` of the step's."""
 
     def __init__(
         self,
         canvases: Canvases,
         index_K: list[int],
-        guided_K: list[GuidedCanvas],
+        constrained_K: list[ConstrainedCanvas],
         constraints: Constraints,
+        failures: Failures,
     ) -> None:
-        self.canvases, self.index_K, self.guided_K = canvases, index_K, guided_K
-        self.constraints = constraints
+        self.canvases, self.index_K, self.constrained_K = canvases, index_K, constrained_K
+        self.constraints, self.failures = constraints, failures
 
     def mask(self, logits_NV: Tensor) -> None:
         """Leave the tokens that may stand at each frontier, in place."""
         row_start, num_rows = self.canvases.row_start_B, self.canvases.num_rows_B
         rows = [
-            (row_start[b] + guided.frontier, guided.bits_W)
-            for b, guided in zip(self.index_K, self.guided_K, strict=True)
-            if guided.frontier < num_rows[b] and not guided.matcher.is_done
+            (row_start[b] + constrained.frontier, constrained.bits_W)
+            for b, constrained in zip(self.index_K, self.constrained_K, strict=True)
+            if constrained.frontier < num_rows[b] and not constrained.matcher.is_done
         ]
         if not rows:
             return
@@ -153,23 +134,23 @@ class GuidedStep:
     ) -> Texts | None:
         """Mask the logits; what the automata make of the step, None where there are none."""
         found = [
-            (b, guided.track, guided.num_left)
-            for b, guided in zip(self.index_K, self.guided_K, strict=True)
-            if guided.track is not None and not guided.matcher.is_done
+            (b, constrained.at_start, constrained.num_left)
+            for b, constrained in zip(self.index_K, self.constrained_K, strict=True)
+            if isinstance(constrained.at_start, TokenDfaMatcher) and not constrained.matcher.is_done
         ]
         if not found:
             self.mask(logits_NV)
             return None
-        index, tracks, num_left = zip(*found, strict=True)
+        index, starts, num_left = zip(*found, strict=True)
         constraints = self.constraints
         expected = constraints.expect(logits_NV, self.canvases, index, tokens_BL.shape[1])
         self.mask(logits_NV)
         return constraints.texts(
-            logits_NV, self.canvases, index, tracks, num_left, tokens_BL, masked_BL, draws, expected
+            logits_NV, self.canvases, index, starts, num_left, tokens_BL, masked_BL, draws, expected
         )
 
     def walk(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Check what the step accepted, and fill in what must follow: see ``structured.frontier``."""
+        """Check what the step accepted, and fill in what must follow: ``structured.frontier``."""
         ends = [int(self.canvases.width_B[b]) for b in self.index_K]
         return self._walk(tokens_BL, masked_BL, ends)
 
@@ -178,31 +159,36 @@ class GuidedStep:
     ) -> tuple[Tensor, Tensor]:
         """Fill in what the canvases behind those that were emitted must start with."""
         ends = []
-        for num_emitted, guided in zip(
-            num_emitted_B[self.index_K].tolist(), self.guided_K, strict=True
+        for num_emitted, constrained in zip(
+            num_emitted_B[self.index_K].tolist(), self.constrained_K, strict=True
         ):
             if num_emitted:
-                guided.emitted(num_emitted)
-            ends.append(guided.block_length if num_emitted else 0)
+                constrained.emitted(num_emitted)
+            ends.append(constrained.block_length if num_emitted else 0)
         return self._walk(tokens_BL, masked_BL, ends) if any(ends) else (tokens_BL, masked_BL)
 
     def _walk(self, tokens_BL: Tensor, masked_BL: Tensor, ends: list[int]) -> tuple[Tensor, Tensor]:
         index = torch.tensor(self.index_K, device=tokens_BL.device)
         both_2KL = torch.stack((tokens_BL[index], masked_BL[index].long())).cpu()
         tokens_KL, masked_KL = both_2KL[0].tolist(), both_2KL[1].bool().tolist()
-        for guided, tokens, masked, end in zip(
-            self.guided_K, tokens_KL, masked_KL, ends, strict=True
+        slots = self.canvases.slot_B[self.index_K].tolist()
+        for slot, constrained, tokens, masked, end in zip(
+            slots, self.constrained_K, tokens_KL, masked_KL, ends, strict=True
         ):
-            if not end or guided.is_stuck:
-                continue
-            had_track = guided.track is not None
-            guided.walk(tokens, masked, end)
-            if had_track and guided.track is None:
-                logger.warning("A grammar's automaton disagrees with it, and is left out.")
-            if guided.is_stuck:
-                logger.error("A grammar allows no token at all; its request ends.")
+            if end and slot not in self.failures.of_slot:
+                walk: Callable[[], None] = _walk_of(constrained, tokens, masked, end)
+                self.failures.run(slot, "A constrained canvas", walk)
+            if slot in self.failures.of_slot:
+                # Finished, so that the step that says so is this one.
+                tokens[:end], masked[:end] = [0] * end, [False] * end
         both_2KL = torch.tensor((tokens_KL, masked_KL), dtype=torch.int64).to(tokens_BL.device)
         return (
             tokens_BL.index_copy(0, index, both_2KL[0]),
             masked_BL.index_copy(0, index, both_2KL[1].bool()),
         )
+
+
+def _walk_of(
+    constrained: ConstrainedCanvas, tokens: list[int], masked: list[bool], end: int
+) -> Callable[[], None]:
+    return lambda: constrained.walk(tokens, masked, end)

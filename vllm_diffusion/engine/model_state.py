@@ -27,6 +27,7 @@ from vllm.v1.worker.utils import AttentionGroup
 from vllm_diffusion import compat
 from vllm_diffusion.attention.selfcheck import check_backends
 from vllm_diffusion.attention.virtual import VirtualSequences, split, whole
+from vllm_diffusion.engine.failures import Failures
 from vllm_diffusion.engine.grammars import Grammars
 from vllm_diffusion.engine.guidance import shifted_table, split_guided, unconditional_offset
 from vllm_diffusion.engine.inputs import (
@@ -60,7 +61,8 @@ class BlockDiffusionState(ModelState):
         self.params = RequestParams(
             self.max_num_reqs, self.plan, vocab_size=self.model_config.get_vocab_size()
         )
-        self.grammars = Grammars(vllm_config, self.plan, self.max_model_len)
+        self.failures = Failures()
+        self.grammars = Grammars(vllm_config, self.plan, self.max_model_len, self.failures)
         self.slot_of: dict[str, int] = {}
         self.is_attention_checked = False
 
@@ -78,6 +80,7 @@ class BlockDiffusionState(ModelState):
             sampler.req_states,
             max_model_len=self.max_model_len,
             grammars=self.grammars,
+            failures=self.failures,
             logprobs_mode=self.model_config.logprobs_mode,
         )
         return self.sampler, None
@@ -97,13 +100,19 @@ class BlockDiffusionState(ModelState):
         self.params.add(req_index, new_req_data)
         self.slot_of[new_req_data.req_id] = req_index
         self.sampler.clear(req_index)
-        self.grammars.add(req_index, new_req_data, self.sampler.canvas)
+        self.failures.forget(req_index)
+        self.failures.run(
+            req_index,
+            new_req_data.req_id,
+            lambda: self.grammars.add(req_index, new_req_data, self.sampler.canvas),
+        )
 
     def remove_request(self, req_id: str) -> None:
         slot = self.slot_of.pop(req_id, None)
         if slot is not None:
             self.params.remove(slot)
             self.grammars.remove(slot)
+            self.failures.forget(slot)
             self.sampler.extras.remove(slot)
 
     def apply_staged_writes(self) -> None:

@@ -14,6 +14,7 @@ import torch
 from vllm.v1.worker.gpu.buffer_utils import UvaBackedTensor
 
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX
+from vllm_diffusion.engine.matchers import has_grammar
 from vllm_diffusion.plan import DecodePlan
 
 if TYPE_CHECKING:
@@ -31,12 +32,6 @@ def stop_ids(params: SamplingParams) -> list[int]:
     if params.eos_token_id is not None:
         ids.add(params.eos_token_id)
     return sorted(ids)
-
-
-def has_grammar(params: SamplingParams) -> bool:
-    """Does the request ask for structured output?"""
-    asked = params.structured_outputs
-    return asked is not None and not asked.all_constraints_none()
 
 
 def is_walked(params: SamplingParams) -> bool:

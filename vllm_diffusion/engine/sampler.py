@@ -27,6 +27,7 @@ from vllm_diffusion.engine.canvases import Canvases, CanvasTensors, canvases_of
 from vllm_diffusion.engine.cpu_step import CpuStep, Kind
 from vllm_diffusion.engine.draws import draws_of
 from vllm_diffusion.engine.extras import Extras
+from vllm_diffusion.engine.failures import Failure, Failures
 from vllm_diffusion.engine.grammars import Grammars
 from vllm_diffusion.engine.guidance import guide
 from vllm_diffusion.engine.requests import RequestParams
@@ -58,10 +59,12 @@ class DiffusionSampler:
         req_states: RequestState,
         max_model_len: int,
         grammars: Grammars | None = None,
+        failures: Failures | None = None,
         logprobs_mode: str = "raw_logprobs",
     ) -> None:
         self.plan = plan
         self.grammars = grammars
+        self.failures = Failures() if failures is None else failures
         self.params = params
         self.req_states = req_states
         self.max_model_len = max_model_len
@@ -82,7 +85,12 @@ class DiffusionSampler:
 
     def add_request(self, req_idx: int, sampling_params: Any) -> None:
         """The model state has written the slot's parameters already."""
-        self.extras.add(req_idx, sampling_params)
+        self.failures.run(
+            req_idx,
+            "A request's sampling fields",
+            lambda: self.extras.add(req_idx, sampling_params),
+            Failure.PARAMETERS,
+        )
         if self.cpu_step is not None:
             has_words = bool(self.extras.shaping.words.num_S[req_idx])
             self.cpu_step.add_request(req_idx, has_words=has_words)
@@ -99,6 +107,20 @@ class DiffusionSampler:
     def __call__(
         self, logits_NV: Tensor, input_batch: InputBatch, draft_logits: Tensor | None = None
     ) -> SamplerOutput:
+        output = self._sample(logits_NV, input_batch)
+        if self.failures.of_slot:
+            self._report_failures(output, input_batch)
+        return output
+
+    def _report_failures(self, output: SamplerOutput, input_batch: InputBatch) -> None:
+        """Requests that have failed say so in the place of tokens."""
+        slots = input_batch.idx_mapping_np[: input_batch.num_reqs].tolist()
+        for row, slot in enumerate(slots):
+            if slot in self.failures.of_slot:
+                output.sampled_token_ids[row, 0] = int(self.failures.of_slot[slot])
+                output.num_sampled[row] = 1
+
+    def _sample(self, logits_NV: Tensor, input_batch: InputBatch) -> SamplerOutput:
         num_reqs = input_batch.num_reqs
         if input_batch.num_draft_tokens > 0 and self.cpu_step is not None:
             kind = self.cpu_step.kind(input_batch.idx_mapping_np)

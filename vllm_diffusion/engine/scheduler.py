@@ -14,7 +14,6 @@ tokens as fits, and the canvas waits.
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -25,16 +24,12 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
-from vllm_diffusion.engine.grammar_backends import REASONING_ENDED, Backends
-from vllm_diffusion.engine.grammar_guard import guard_of
+from vllm_diffusion.engine.failures import MESSAGES, PREFIX, failure_of
 from vllm_diffusion.engine.ledger import Ledger
 from vllm_diffusion.engine.prompt_scores import PromptScores
 from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
 from vllm_diffusion.models.serving import plan_of
-from vllm_diffusion.wording import read_wording
 
-GRAMMAR_SECONDS = 0.005
-"""Longest wait for a grammar before the engine core looks for new requests again."""
 PLACEHOLDER = -1
 """Canvas tokens live in the worker; the scheduler only counts them."""
 
@@ -64,7 +59,6 @@ class BlockDiffusionScheduler(Scheduler):
         # Known tokens of the requests whose canvas is in the step under way.
         self.known_of: dict[str, int] = {}
         self.ledger = Ledger(served)
-        self.backends = Backends(self.vllm_config, self.plan.mask_id)
         self.prompt_scores = PromptScores()
         self._closed: list[str] = []
         self._num_scheduled = 0
@@ -92,25 +86,7 @@ class BlockDiffusionScheduler(Scheduler):
             request.block_hashes.clear()
             request.update_block_hashes()
         self.ledger.open(request.request_id)
-        self._guard(request)
         super().add_request(request)
-
-    def _guard(self, request: Request) -> None:
-        """Let the request's grammar be compiled here too, by the backend that it needs.
-
-        vLLM has one backend for all requests, the first one's.
-        """
-        guard = request.structured_output_request
-        if guard is None or guard.params._backend is None:
-            return
-        if guard.reasoning_ended:
-            # The front end knows it of the request; the worker sees its parameters alone.
-            sampling = request.sampling_params
-            sampling.extra_args = {**(sampling.extra_args or {}), REASONING_ENDED: True}
-        theirs = type(self.structured_output_manager.backend).__name__.lower()
-        is_worded = read_wording(request.sampling_params.extra_args) is not None
-        if is_worded or not theirs.startswith(guard.params._backend):
-            guard.grammar = guard_of(request, self.backends)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.progress_of.pop(request.request_id, None)
@@ -131,21 +107,7 @@ class BlockDiffusionScheduler(Scheduler):
             known = request.num_tokens
             span = self.rule.span(known, self.progress_of[request.request_id])
             request.spec_token_ids = [PLACEHOLDER] * (span.end - known)
-        output = super().schedule(throttle_prefills)
-        if not output.total_num_scheduled_tokens:
-            self._wait_for_grammars()
-        return output
-
-    def _wait_for_grammars(self) -> None:
-        """With nothing else to do, leave the interpreter to the threads that compile.
-
-        vLLM's engine core would go round in empty steps meanwhile, and slow them down.
-        """
-        guards = (request.structured_output_request for request in self.requests.values())
-        grammars = (guard._grammar for guard in guards if guard is not None)
-        compiling = [grammar for grammar in grammars if isinstance(grammar, Future)]
-        if compiling:
-            wait(compiling, timeout=GRAMMAR_SECONDS, return_when=FIRST_COMPLETED)
+        return super().schedule(throttle_prefills)
 
     def _mamba_block_aligned_split(
         self,
@@ -201,6 +163,7 @@ class BlockDiffusionScheduler(Scheduler):
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
         emitted = model_runner_output.sampled_token_ids
+        failed = self._take_failures(scheduler_output, model_runner_output)
         canvases = scheduler_output.scheduled_spec_decode_tokens
         resume_at: dict[str, int] = {}
         for request_id, canvas in canvases.items():
@@ -218,6 +181,8 @@ class BlockDiffusionScheduler(Scheduler):
         self.prompt_scores.hold(model_runner_output, self.requests)
         self._has_output = any(map(len, emitted)) if emitted else False
         outputs = super().update_from_output(scheduler_output, model_runner_output)
+        if failed:
+            self._tell_failures(outputs, failed)
         for request_id, position in resume_at.items():
             request = self.requests.get(request_id)
             # The base class rolls back by what was not emitted, which is not
@@ -227,8 +192,31 @@ class BlockDiffusionScheduler(Scheduler):
         self._report_requests(outputs)
         return outputs
 
+    def _take_failures(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[str, str]:
+        """Requests that the worker could not go on with, and why; they end with this step."""
+        failed: dict[str, str] = {}
+        emitted = model_runner_output.sampled_token_ids
+        for request_id in scheduler_output.num_scheduled_tokens:
+            row = model_runner_output.req_id_to_index.get(request_id)
+            failure = None if row is None or not emitted else failure_of(emitted[row])
+            if failure is not None and request_id in self.requests:
+                emitted[row] = []
+                failed[request_id] = MESSAGES[failure]
+        # The base class ends these with an error, once it is through with the step.
+        self.grammar_compile_error_reqs.update(failed)
+        return failed
+
+    @staticmethod
+    def _tell_failures(outputs: dict[int, EngineCoreOutputs], failed: dict[str, str]) -> None:
+        for of_client in outputs.values():
+            for output in of_client.outputs:
+                if output.request_id in failed and output.finish_reason is not None:
+                    output.stop_reason = PREFIX + failed[output.request_id]
+
     def get_grammar_bitmask(self, scheduler_output: SchedulerOutput) -> None:
-        """The worker follows grammars itself, within a canvas; here they only stand guard."""
+        """The worker follows constraints itself, within a canvas."""
 
     def _report_requests(self, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Give each request's account to the front end with its last output.

@@ -39,7 +39,7 @@ def settle(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     if params is None or LEVEL not in (params.extra_args or {}):
         return
     # Not above: autoregressive models load nothing of the engine.
-    from vllm_diffusion.engine.grammar_backends import markers_of
+    from vllm_diffusion.engine.matchers import markers_of
 
     extra_args = dict(params.extra_args or {})
     plan = plan_of(vllm_config.model_config)

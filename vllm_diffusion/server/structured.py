@@ -1,20 +1,23 @@
-"""Structured output: what of a request goes together with a grammar.
+"""Structured output of a request: what it asks for, what goes together with it, what it becomes.
 
-Whether the grammar itself can be compiled is vLLM's check.
+Nothing is compiled here: ``compilation`` has it done by other processes.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX
-from vllm_diffusion.structured.matcher import BACKENDS
+from vllm_diffusion.structured.constraint import Constraint, quoted
+from vllm_diffusion.structured.lexical import spec_of
+from vllm_diffusion.wording import read_wording
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig
+    from vllm.config import ModelConfig, VllmConfig
     from vllm.sampling_params import SamplingParams
 
 CONSTRAINTS: dict[str, Any] = {
@@ -26,35 +29,28 @@ CONSTRAINTS: dict[str, Any] = {
 """Fields that could forbid the only token that a grammar allows; what asks for nothing."""
 
 BY_SERVER = ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern")
-"""Options of a grammar that vLLM's backends read off the server's alone."""
+"""Options of a grammar that are the server's alone."""
 
 EDITS = ("edit_threshold", "preset", "max_post_steps")
-
-
-class AsAutoregressive:
-    """A model config that does not say that it is a diffusion model's."""
-
-    is_diffusion = False
-
-    def __init__(self, model_config: ModelConfig) -> None:
-        self._model_config = model_config
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model_config, name)
+KINDS = ("json", "json_object", "regex", "choice", "grammar", "structural_tag")
 
 
 def _refuse(
     field: str, value: object, remedy: str, other: str = "structured output"
 ) -> VLLMValidationError:
     return VLLMValidationError(
-        f"{field}={value!r} does not go together with {other}: {remedy}",
+        f"{field}={quoted(value)} does not go together with {other}: {remedy}",
         parameter=field,
-        value=value,
     )
 
 
+def _invalid(kind: str, value: object, remedy: str) -> VLLMValidationError:
+    field = f"structured_outputs.{kind}"
+    return VLLMValidationError(f"{field}={quoted(value)} is not valid: {remedy}", parameter=field)
+
+
 def check_structured(params: SamplingParams, model_config: ModelConfig) -> None:
-    """Check a request whose grammar vLLM has found sound.
+    """Check a request as far as that costs nothing.
 
     Raises:
         VLLMValidationError: with the field, its value and the remedy.
@@ -62,24 +58,57 @@ def check_structured(params: SamplingParams, model_config: ModelConfig) -> None:
     asked = params.structured_outputs
     if asked is None or asked.all_constraints_none():
         return
-    if asked._backend not in BACKENDS:
-        raise VLLMValidationError(
-            f"structured output is followed by {' or '.join(BACKENDS)} for diffusion models, and "
-            f"this one needs {asked._backend!r}; start the server with "
-            '--structured-outputs-config \'{"backend": "auto"}\' and write the grammar so that '
-            "one of the two can compile it",
-            parameter="structured_outputs",
-        )
     for field in BY_SERVER:
         if value := getattr(asked, field):
             raise VLLMValidationError(
-                f"structured_outputs.{field}={value!r} is not supported for diffusion models: the "
-                "server alone says how JSON is written, with --structured-outputs-config; "
-                "leave it out",
+                f"structured_outputs.{field}={quoted(value)} is not supported for diffusion "
+                "models: the server alone says how JSON is written, with "
+                "--structured-outputs-config; leave it out",
                 parameter=f"structured_outputs.{field}",
-                value=value,
             )
+    kind = next(kind for kind in KINDS if getattr(asked, kind) is not None)
+    value = getattr(asked, kind)
+    if kind == "json" and not isinstance(value, (str, dict, bool)):
+        raise _invalid(kind, value, "it is a schema, or one as text")
+    if kind == "json_object" and value is not True:
+        raise _invalid(kind, value, "it is true, or left out")
+    if kind == "choice" and not (
+        isinstance(value, list) and value and all(isinstance(text, str) for text in value)
+    ):
+        raise _invalid(kind, value, "it is a list of texts that is not empty")
+    if kind in ("regex", "grammar", "structural_tag") and not isinstance(value, str):
+        raise _invalid(kind, value, "it is a text")
+    if kind in ("grammar", "structural_tag") and not value.strip():
+        raise _invalid(kind, value, "it is empty")
     against_grammar(params, model_config)
+
+
+def constraint_of(params: SamplingParams, vllm_config: VllmConfig) -> Constraint | None:
+    """What the request's text is held to; None where it is free.
+
+    Raises:
+        VLLMValidationError: it cannot be written down, being nested too deep.
+    """
+    config = vllm_config.structured_outputs_config
+    wording = read_wording(params.extra_args)
+    asked = params.structured_outputs
+    if wording is not None:
+        return Constraint("lexical", spec_of(wording))
+    if asked is None or asked.all_constraints_none():
+        return None
+    kind = next(kind for kind in KINDS if getattr(asked, kind) is not None)
+    value = getattr(asked, kind)
+    try:
+        spec = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (RecursionError, ValueError, TypeError) as error:
+        raise _invalid(kind, "…", f"it cannot be written as JSON: {error}") from error
+    return Constraint(
+        kind,  # type: ignore[arg-type]
+        spec,
+        separators=(",", ":") if config.disable_any_whitespace else (", ", ": "),
+        # Where objects do not say, texts with other properties are as good; few clients want them.
+        is_closed=config.backend != "guidance" or config.disable_additional_properties,
+    )
 
 
 def against_grammar(

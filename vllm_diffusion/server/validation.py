@@ -106,7 +106,7 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
 
 def against_budget(params: SamplingParams, policy: str, vllm_config: VllmConfig) -> Refusal | None:
     """What does not go together with an end of thoughts that is forced."""
-    from vllm_diffusion.engine.grammar_backends import markers_of
+    from vllm_diffusion.engine.matchers import markers_of
 
     field, value = "thinking_token_budget", params.thinking_token_budget
     if policy == "self_speculation":

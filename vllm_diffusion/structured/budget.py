@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from vllm_diffusion.structured.frontier import GuidedCanvas
+from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.matcher import Bits, Matcher
-from vllm_diffusion.structured.reasoning import ThinkingMatcher
+from vllm_diffusion.structured.reasoning import ReasoningMatcher
 
 Ids = tuple[int, ...]
 
@@ -126,8 +126,8 @@ class FreeMatcher:
     def fill(self, bits_W: Bits) -> None:
         bits_W.fill(0xFFFFFFFF)
 
-    def forced_text(self) -> str:
-        return ""
+    def forced(self) -> list[int]:
+        return []
 
     def ending(self, limit: int) -> list[int] | None:
         return None
@@ -156,7 +156,7 @@ class BudgetMatcher:
         if must_come not in (None, token) or not self._inner.accept(token):
             return False
         self.budget.accept(token)
-        if isinstance(self._inner, ThinkingMatcher) and not self._inner.thinks:
+        if isinstance(self._inner, ReasoningMatcher) and not self._inner.is_thinking:
             self.budget.end()  # parsers may know of other ends than the marker
         return True
 
@@ -168,8 +168,8 @@ class BudgetMatcher:
             bits_W.fill(0)
             bits_W[must_come // 32] = 1 << must_come % 32
 
-    def forced_text(self) -> str:
-        return self._inner.forced_text()
+    def forced(self) -> list[int]:
+        return [] if self.budget.must_come is not None else self._inner.forced()
 
     def ending(self, limit: int) -> list[int] | None:
         return self._inner.ending(limit)
@@ -178,7 +178,7 @@ class BudgetMatcher:
         return BudgetMatcher(self._inner.fork(), self.budget.copy())
 
 
-class ThinkingCanvas(GuidedCanvas):
+class ThinkingCanvas(ConstrainedCanvas):
     """A canvas whose matcher is a ``BudgetMatcher``."""
 
     __slots__ = ()
@@ -189,7 +189,7 @@ class ThinkingCanvas(GuidedCanvas):
         if self.matcher.budget.is_once:
             super().walk(tokens, masked, end)
         else:
-            self._advance(tokens, masked, min(end, self.num_left))  # free text needs no end
+            self.advance(tokens, masked, min(end, self.num_left))  # free text needs no end
 
     def _cut(self, budget: Budget, tokens: list[int], masked: list[bool], end: int) -> None:
         """Mask again what was accepted behind a forced end: it was guessed as a thought."""
@@ -197,7 +197,7 @@ class ThinkingCanvas(GuidedCanvas):
             must_come = budget.must_come
             if must_come is not None and (masked[at] or tokens[at] != must_come):
                 num_left = end - at
-                tokens[at:end] = [self.vocabulary.mask_id] * num_left
+                tokens[at:end] = [self.mask_id] * num_left
                 masked[at:end] = [True] * num_left
                 return
             if masked[at]:

@@ -9,64 +9,32 @@ Shape suffixes: V vocabulary, W words of bits.
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_diffusion.structured.lexical_dfa import IS_LEAD, Phrases
-from vllm_diffusion.structured.matcher import Bits
+from vllm_diffusion.structured.lexical_dfa import Phrases, phrases_of
+from vllm_diffusion.structured.matcher import Bits, packed, set_bit
+from vllm_diffusion.structured.vocabulary import Vocabulary
+from vllm_diffusion.wording import Wording
 
-MAX_KEPT = 64
+MAX_KEPT = 16
 """States whose tokens are kept, for all requests that ask for the same."""
 
 
-class Lexicon:
-    """The bytes of a vocabulary's tokens.
+def spec_of(wording: Wording) -> str:
+    """What is asked, as a constraint's text."""
+    return json.dumps(asdict(wording), ensure_ascii=False)
 
-    Args:
-        spelled: V texts.
-        num_words: W.
-        never: tokens that are not text.
-        encode: text to tokens, as the model would write it.
-    """
 
-    def __init__(
-        self,
-        spelled: Sequence[bytes],
-        num_words: int,
-        *,
-        never: Sequence[int],
-        encode: Callable[[str], list[int]],
-    ) -> None:
-        self.num_words, self.encode = num_words, encode
-        banned = set(never)
-        self.spelled = [b"" if t in banned else text for t, text in enumerate(spelled)]
-        self.length_V = np.array([len(text) for text in self.spelled])
-        self.bytes_VB = np.zeros((len(spelled), max(self.length_V.max(), 1)), dtype=np.uint8)
-        for token, text in enumerate(self.spelled):
-            self.bytes_VB[token, : len(text)] = np.frombuffer(text, dtype=np.uint8)
-        is_inside_VB = np.arange(self.bytes_VB.shape[1]) < self.length_V[:, None]
-        self.chars_V = (IS_LEAD[self.bytes_VB] & is_inside_VB).sum(axis=1)
-        self.most_chars = int(self.chars_V.max())
-        self.longer = [np.flatnonzero(self.length_V > at) for at in range(self.bytes_VB.shape[1])]
-        self.token_of = {text: t for t, text in enumerate(self.spelled) if len(text) == 1}
-
-    def cut(self, text: bytes) -> list[int]:
-        """Bytes as tokens; those of a character that is not whole one by one."""
-        try:
-            return self.encode(text.decode()) if text else []
-        except UnicodeDecodeError:
-            return [self.token_of.get(text[at : at + 1], -1) for at in range(len(text))]
-
-    def packed(self, is_set_V: NDArray[np.bool_]) -> Bits:
-        """As the bits of a matcher."""
-        bits_W = np.zeros(self.num_words, dtype=np.uint32)
-        packed = np.packbits(is_set_V, bitorder="little")
-        bits_W.view(np.uint8)[: len(packed)] = packed
-        return bits_W
+def read_spec(spec: str) -> Wording:
+    """The opposite of ``spec_of``."""
+    said = json.loads(spec)
+    return Wording(**{k: tuple(v) if isinstance(v, list) else v for k, v in said.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +51,9 @@ class Ahead:
 class Reading:
     """A vocabulary read with one automaton."""
 
-    def __init__(self, phrases: Phrases, lexicon: Lexicon) -> None:
-        self.phrases, self.lexicon = phrases, lexicon
+    def __init__(self, phrases: Phrases, vocabulary: Vocabulary) -> None:
+        self.phrases, self.vocabulary = phrases, vocabulary
+        self.most_chars = int(vocabulary.chars_V.max(initial=0))
         self._ahead: OrderedDict[int, Ahead] = OrderedDict()
 
     def ahead(self, state: int) -> Ahead:
@@ -97,20 +66,20 @@ class Reading:
         return self._ahead[state]
 
     def _read(self, state: int) -> Ahead:
-        phrases, lexicon = self.phrases, self.lexicon
+        phrases, vocabulary = self.phrases, self.vocabulary
         table, found_S = phrases.table.astype(np.int32), phrases.found_S.astype(np.uint8)
-        state_V = np.full(len(lexicon.length_V), state, dtype=np.int32)
+        state_V = np.full(len(vocabulary.length_V), state, dtype=np.int32)
         found_V = np.zeros(len(state_V), dtype=np.uint8)
-        for at, longer in enumerate(lexicon.longer):
-            following = table[state_V[longer], lexicon.bytes_VB[longer, at]]
+        for at, longer in enumerate(vocabulary.longer):
+            following = table[state_V[longer], vocabulary.bytes_VB[longer, at]]
             state_V[longer] = following
             found_V[longer] |= found_S[following]
-        state_V[lexicon.length_V == 0] = phrases.dead
-        return Ahead(state_V, found_V, lexicon.packed(state_V != phrases.dead))
+        state_V[vocabulary.length_V == 0] = phrases.dead
+        return Ahead(state_V, found_V, packed(state_V != phrases.dead, vocabulary.num_words))
 
 
 @dataclass(slots=True)
-class WordingMatcher:
+class LexicalMatcher:
     """How far a text has come with what is asked of its words."""
 
     reading: Reading
@@ -121,18 +90,27 @@ class WordingMatcher:
     num_chars: int = 0
     is_done: bool = False
 
+    @classmethod
+    def of(
+        cls, wording: Wording, vocabulary: Vocabulary, stop_ids: tuple[int, ...]
+    ) -> LexicalMatcher:
+        """At the start of a text."""
+        return cls(Reading(phrases_of(wording), vocabulary), stop_ids)
+
     @property
     def _may_end(self) -> bool:
         return self.reading.phrases.may_end(self.state, self.found, self.num_chars)
 
     def accept(self, token: int) -> bool:
+        if self.is_done:
+            return True
         if token in self.stop_ids:
             self.is_done = self._may_end
             return self.is_done
-        phrases, lexicon = self.reading.phrases, self.reading.lexicon
-        text = lexicon.spelled[token] if token < len(lexicon.spelled) else b""
+        phrases, vocabulary = self.reading.phrases, self.reading.vocabulary
+        text = vocabulary.spelled[token] if 0 <= token < vocabulary.size else b""
         state, found = phrases.walk(text, self.state, self.found)
-        num_chars = self.num_chars + int(lexicon.chars_V[token]) if text else 0
+        num_chars = self.num_chars + int(vocabulary.chars_V[token]) if text else 0
         limit = phrases.wording.max_chars
         is_long = limit is not None and num_chars + phrases.need_MS[found, state] > limit
         if not text or state == phrases.dead or is_long:
@@ -141,30 +119,33 @@ class WordingMatcher:
         return True
 
     def fill(self, bits_W: Bits) -> None:
-        phrases, lexicon = self.reading.phrases, self.reading.lexicon
+        if self.is_done:
+            bits_W.fill(0xFFFFFFFF)
+            return
+        phrases, vocabulary = self.reading.phrases, self.reading.vocabulary
         ahead, limit = self.reading.ahead(self.state), phrases.wording.max_chars
         bits_W[:] = ahead.bits_W
         if limit is not None:
             left = limit - self.num_chars
-            if left < lexicon.most_chars + phrases.most_needed:
+            if left < self.reading.most_chars + phrases.most_needed:
                 need_V = phrases.need_MS[ahead.found_V | self.found, ahead.state_V]
-                bits_W[:] = lexicon.packed(need_V + lexicon.chars_V <= left)
+                bits_W[:] = packed(need_V + vocabulary.chars_V <= left, vocabulary.num_words)
         for token in self.stop_ids:
-            bit = np.uint32(1 << token % 32)
-            bits_W[token // 32] &= ~bit
-            bits_W[token // 32] |= bit * np.uint32(self._may_end)
+            set_bit(bits_W, token, self._may_end)
 
-    def forced_text(self) -> str:
-        return ""
+    def forced(self) -> list[int]:
+        return []
 
-    def ending(self, limit: int) -> list[int]:
-        lexicon = self.reading.lexicon
+    def ending(self, limit: int) -> list[int] | None:
+        if self.is_done:
+            return []
+        vocabulary = self.reading.vocabulary
         pieces: dict[bytes, list[int]] = {}
         for ending in self.reading.phrases.endings(self.state, self.found, self.num_chars):
             path: list[int] = []
             for piece in ending:
                 if piece not in pieces:
-                    pieces[piece] = lexicon.cut(piece)
+                    pieces[piece] = vocabulary.cut(piece)
                 path += pieces[piece]
                 if len(path) >= limit:
                     break
@@ -172,11 +153,11 @@ class WordingMatcher:
                 path.append(self.stop_ids[0])
                 if self.fork().follows(path):
                     return path
-        return []
+        return None
 
     def follows(self, path: Sequence[int]) -> bool:
         """Whether the path leads to the end; moves on."""
         return all(token >= 0 and self.accept(token) for token in path) and self.is_done
 
-    def fork(self) -> WordingMatcher:
+    def fork(self) -> LexicalMatcher:
         return replace(self)

@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from vllm_diffusion.structured.regex_dfa import ByteDfa, trimmed
+from vllm_diffusion.structured.vocabulary import IS_LEAD
 from vllm_diffusion.wording import Wording
 
 Ints = NDArray[np.int64]
@@ -56,7 +58,6 @@ def _characters() -> Ints:
 
 
 CHARACTERS = _characters()
-IS_LEAD = (np.arange(256) & 0xC0) != 0x80
 
 
 def _search(texts: list[bytes]) -> tuple[Ints, list[set[int]]]:
@@ -177,11 +178,8 @@ class Phrases:
         for first in range(0, num_chars, 64):
             yield char.encode() * min(64, num_chars - first)
 
-    def byte_table(self) -> tuple[Ints, NDArray[np.bool_]] | None:
-        """As ``expression.byte_table``, found keywords within; None where it would be large.
-
-        Lengths are not in it.
-        """
+    def byte_dfa(self) -> ByteDfa | None:
+        """With found keywords in its states, without lengths; None where it would be large."""
         number, order = {(0, 0): 0}, [(0, 0)]
         rows = []
         for state, found in order:  # grows while it is read
@@ -200,7 +198,7 @@ class Phrases:
         table = np.stack([*rows, np.full(256, -1)])
         table[table < 0] = len(order)
         is_final = [found == self.all_found and bool(self.is_whole_S[s]) for s, found in order]
-        return table, np.array([*is_final, False])
+        return trimmed(table, np.array([*is_final, False]))
 
 
 @lru_cache(maxsize=64)

@@ -1,65 +1,81 @@
-"""A regular expression as a deterministic automaton over UTF-8 bytes, of bounded size.
+"""An expression as the least deterministic automaton over UTF-8 bytes, within bounds.
 
-Python's own parser reads the expression. outlines-core would make the automaton, but it makes one
-that may start anywhere in a text along with it, whose size is exponential for a bounded repetition
-of alternatives, such as a JSON string of at most 20 characters; a server must not wait for that.
+outlines-core would make one too, but together with one that may start anywhere in a text, whose
+size is exponential for a bounded repetition of alternatives, such as a JSON string of at most 20
+characters.
 
 Shape suffixes: Q states.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_NODES = 1 << 15
-"""Most states of the automaton before it is made deterministic."""
-MAX_STATES = 1 << 12
+from vllm_diffusion.structured.constraint import TooLargeError
+from vllm_diffusion.structured.limits import Limits
+from vllm_diffusion.structured.regex_ast import LAST, Alt, Chars, Node, Repeat, Seq, Span
 
-Span = tuple[int, int]
-"""First and last of a range of characters or bytes."""
 Ints = NDArray[np.int64]
 
-_LAST = 0x10FFFF
-_LENGTHS: tuple[Span, ...] = ((0, 0x7F), (0x80, 0x7FF), (0x800, 0xFFFF), (0x10000, _LAST))
-_NO_SURROGATES: tuple[Span, ...] = ((0, 0xD7FF), (0xE000, _LAST))
-_CATEGORIES: dict[Any, list[Span]] = {
-    sre.CATEGORY_DIGIT: [(0x30, 0x39)],
-    sre.CATEGORY_WORD: [(0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)],
-    sre.CATEGORY_SPACE: [(0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0)],
-}
-_NEGATED = {
-    sre.CATEGORY_NOT_DIGIT: sre.CATEGORY_DIGIT,
-    sre.CATEGORY_NOT_WORD: sre.CATEGORY_WORD,
-    sre.CATEGORY_NOT_SPACE: sre.CATEGORY_SPACE,
-}
+WORK = 1 << 22
+"""Most steps along empty edges while the automaton is made deterministic: two seconds."""
+MAX_ROUNDS = 400
+"""Of merging equal states; a long chain of states keeps them all."""
+_LENGTHS = ((0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, LAST))
 
 
-class TooLargeError(ValueError):
-    """The automaton would be larger than the bounds of its module."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ByteDfa:
+    """State 0 is the start and the last one dead; from every other one a text can be completed."""
 
+    table: NDArray[np.int32]
+    """(Q + 1, 256): the state behind each byte."""
+    is_final: NDArray[np.bool_]
+    """(Q + 1,)."""
 
-def complement(spans: Iterable[Span]) -> list[Span]:
-    """The characters that are in none of the spans."""
-    out, low = [], 0
-    for first, last in sorted(spans):
-        if first > low:
-            out.append((low, first - 1))
-        low = max(low, last + 1)
-    return [*out, (low, _LAST)] if low <= _LAST else out
+    @property
+    def dead(self) -> int:
+        return len(self.table) - 1
+
+    def accepts(self, text: bytes) -> bool:
+        state = 0
+        for byte in text:
+            state = int(self.table[state, byte])
+        return bool(self.is_final[state])
+
+    def distances(self) -> Ints:
+        """Fewest bytes from each state to a final one."""
+        far = 1 << 30
+        distance_Q = np.where(self.is_final, 0, far)
+        narrow = _narrow(self.table)
+        while True:
+            best_Q = np.minimum(distance_Q, distance_Q[narrow].min(axis=1) + 1)
+            best_Q[self.dead] = far
+            if (best_Q == distance_Q).all():
+                return distance_Q
+            distance_Q = best_Q
+
+    def shortest(self, state: int, distance_Q: Ints) -> bytes:
+        """The shortest text from a state to a final one, printable bytes before others."""
+        text = bytearray()
+        order = np.array([*range(0x20, 0x7F), *range(0x20), *range(0x7F, 256)])
+        while distance_Q[state]:
+            left_B = distance_Q[self.table[state]]
+            byte = int(order[left_B[order].argmin()])
+            text.append(byte)
+            state = int(self.table[state, byte])
+        return bytes(text)
 
 
 def encoded(first: int, last: int) -> Iterator[list[Span]]:
     """The characters from ``first`` to ``last`` as sequences of ranges of UTF-8 bytes."""
-    for low, high in (*_LENGTHS[:2], (0x800, 0xD7FF), (0xE000, 0xFFFF), _LENGTHS[3]):
+    for low, high in _LENGTHS:
         if first <= high and last >= low:
             yield from _aligned(max(first, low), min(last, high))
 
@@ -84,19 +100,40 @@ def _aligned(first: int, last: int) -> Iterator[list[Span]]:
 class _Nodes:
     """The automaton before it is made deterministic; each part gets a start and leaves an end."""
 
-    def __init__(self, *, dot_all: bool, has_ascii_classes: bool) -> None:
-        self.dot_all, self.has_ascii_classes = dot_all, has_ascii_classes
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.empty: list[list[int]] = []
         self.edges: list[list[tuple[int, int, int]]] = []
+        self.work = 0
 
     def node(self) -> int:
-        if len(self.empty) >= MAX_NODES:
-            raise TooLargeError(f"the expression has more than {MAX_NODES} parts")
+        if len(self.empty) >= self.limit:
+            raise TooLargeError(f"the expression has more than {self.limit} parts")
         self.empty.append([])
         self.edges.append([])
         return len(self.empty) - 1
 
-    def spans(self, start: int, spans: Iterable[Span]) -> int:
+    def linked(self, start: int) -> int:
+        node = self.node()
+        self.empty[start].append(node)
+        return node
+
+    def add(self, start: int, part: Node) -> int:
+        if isinstance(part, Chars):
+            return self._spans(start, part.spans)
+        if isinstance(part, Seq):
+            for one in part.parts:
+                start = self.add(start, one)
+            return start
+        if isinstance(part, Alt):
+            end = self.node()
+            for option in part.options:
+                self.empty[self.add(self.linked(start), option)].append(end)
+            return end
+        assert isinstance(part, Repeat)
+        return self._repeat(start, part)
+
+    def _spans(self, start: int, spans: Iterable[Span]) -> int:
         end = self.node()
         for first, last in spans:
             for sequence in encoded(first, last):
@@ -108,124 +145,119 @@ class _Nodes:
                 self.edges[at].append((*sequence[-1], end))
         return end
 
-    def sequence(self, start: int, parts: Iterable[tuple[Any, Any]]) -> int:
-        for operation, argument in parts:
-            start = self.part(start, operation, argument)
-        return start
-
-    def part(self, start: int, operation: Any, argument: Any) -> int:
-        if operation is sre.LITERAL:
-            return self.spans(start, [(argument, argument)])
-        if operation is sre.NOT_LITERAL:
-            return self.spans(start, complement([(argument, argument)]))
-        if operation is sre.ANY:
-            return self.spans(start, complement([] if self.dot_all else [(0x0A, 0x0A)]))
-        if operation is sre.IN:
-            return self.spans(start, self.members(argument))
-        if operation is sre.BRANCH:
-            end = self.node()
-            for option in argument[1]:
-                self.empty[self.sequence(self.linked(start), option)].append(end)
-            return end
-        if operation is sre.SUBPATTERN and not argument[1] and not argument[2]:
-            return self.sequence(start, argument[3])
-        if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT):
-            return self.repeat(start, *argument)
-        raise ValueError(f"{str(operation).lower()} is not regular, or depends on what is around")
-
-    def linked(self, start: int) -> int:
-        node = self.node()
-        self.empty[start].append(node)
-        return node
-
-    def repeat(self, start: int, low: int, high: int, body: Sequence[tuple[Any, Any]]) -> int:
-        for _ in range(low):
-            start = self.sequence(start, body)
-        if high is sre.MAXREPEAT:
+    def _repeat(self, start: int, part: Repeat) -> int:
+        for _ in range(part.low):
+            following = self.add(start, part.body)
+            if following == start:
+                return start  # nothing, however often
+            start = following
+        if part.high is None:
             start = self.linked(start)
-            self.empty[self.sequence(start, body)].append(start)
+            self.empty[self.add(start, part.body)].append(start)
             return self.linked(start)
         end = self.node()
-        for _ in range(high - low):
+        for _ in range(part.high - part.low):
             self.empty[start].append(end)
-            start = self.sequence(start, body)
+            start = self.add(self.linked(start), part.body)
         self.empty[start].append(end)
         return end
 
-    def members(self, items: Iterable[tuple[Any, Any]]) -> list[Span]:
-        spans: list[Span] = []
-        is_negated = False
-        for operation, argument in items:
-            if operation is sre.NEGATE:
-                is_negated = True
-            elif operation is sre.LITERAL:
-                spans.append((argument, argument))
-            elif operation is sre.RANGE:
-                spans.append(argument)
-            elif not self.has_ascii_classes:
-                raise ValueError("its classes hold more than ASCII")
-            elif argument in _NEGATED:
-                spans.extend(complement(_CATEGORIES[_NEGATED[argument]]))
-            else:
-                spans.extend(_CATEGORIES[argument])
-        return complement(spans) if is_negated else spans
-
     def closure(self, nodes: Iterable[int]) -> frozenset[int]:
-        found, left = set(nodes), list(nodes)
+        found: set[int] = set()
+        left = list(nodes)
         while left:
-            new = [node for node in self.empty[left.pop()] if node not in found]
-            found.update(new)
-            left.extend(new)
-        return frozenset(found)
+            node = left.pop()
+            if node in found:
+                continue
+            found.add(node)
+            left.extend(self.empty[node])
+            self.work += 1 + len(self.empty[node])
+        if self.work > WORK:
+            raise TooLargeError("the expression has too many ways to be read")
+        # Only nodes with an edge, and the end, tell two sets apart.
+        return frozenset(node for node in found if self.edges[node] or not self.empty[node])
 
 
-def byte_table(
-    regex: str, *, dot_all: bool = False, has_ascii_classes: bool = True
-) -> tuple[Ints, NDArray[np.bool_]]:
-    """Next states (Q + 1, 256), 0 the start and Q dead, and which of them are final (Q + 1,).
-
-    Args:
-        regex: in Python's syntax; the whole text must match. Anchors at its ends say nothing.
-        dot_all: whether a dot stands for a line break too.
-        has_ascii_classes: whether the classes for digits, words and space are those of ASCII;
-            otherwise an expression with one is refused.
+def byte_dfa(expression: Node, limits: Limits) -> ByteDfa | None:
+    """The automaton of an anchored expression; None where no text matches it.
 
     Raises:
-        TooLargeError: it would be beyond the bounds of this module.
-        ValueError: it cannot be read, or is not regular.
+        TooLargeError: it would be beyond a bound.
     """
-    try:
-        with warnings.catch_warnings():
-            # About what another version of Python might read otherwise; for users it is noise.
-            warnings.simplefilter("ignore", FutureWarning)
-            parts = list(parser.parse(regex))
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(str(error)) from error
-    if parts and parts[0][0] is sre.AT and parts[0][1] is sre.AT_BEGINNING:
-        parts = parts[1:]
-    if parts and parts[-1][0] is sre.AT and parts[-1][1] is sre.AT_END:
-        parts = parts[:-1]
-    nodes = _Nodes(dot_all=dot_all, has_ascii_classes=has_ascii_classes)
-    end = nodes.sequence(nodes.node(), parts)
+    nodes = _Nodes(limits.expression_nodes)
+    end = nodes.add(nodes.node(), expression)
     first = nodes.closure([0])
     number, order = {first: 0}, [first]
     rows: list[Ints] = []
     for state in order:  # grows while it is read
         row = np.full(256, -1, dtype=np.int64)
         edges = [edge for node in state for edge in nodes.edges[node]]
+        nodes.work += len(edges)
         borders = sorted({low for low, _, _ in edges} | {high + 1 for _, high, _ in edges})
+        if len(borders) * len(edges) > WORK >> 4:
+            raise TooLargeError("the expression has too many ways to be read")
         for low, high in pairwise(borders):
             targets = {target for a, b, target in edges if a <= low <= b}
+            nodes.work += len(edges) >> 3
             if not targets:
                 continue
             following = nodes.closure(targets)
             if following not in number:
-                if len(order) >= MAX_STATES:
-                    raise TooLargeError(f"more than {MAX_STATES} states")
+                if len(order) >= limits.states:
+                    raise TooLargeError(f"the expression has more than {limits.states} states")
                 number[following] = len(order)
                 order.append(following)
             row[low:high] = number[following]
         rows.append(row)
     table = np.stack([*rows, np.full(256, -1)])
     table[table < 0] = len(order)
-    return table, np.array([*(end in state for state in order), False])
+    return trimmed(table, np.array([*(end in state for state in order), False]))
+
+
+def trimmed(table: Ints, is_final: NDArray[np.bool_]) -> ByteDfa | None:
+    """Without states that no text can be completed from, and with equal ones merged."""
+    dead = len(table) - 1
+    is_live = is_final.copy()
+    narrow = _narrow(table)
+    while True:
+        more = is_live | is_live[narrow].any(axis=1)
+        more[dead] = False
+        if (more == is_live).all():
+            break
+        is_live = more
+    if not is_live[0]:
+        return None
+    table = np.where(is_live[table], table, dead)
+    class_Q = _merged(table, is_final)
+    # The start's class becomes state 0, the dead one's the last.
+    names = [int(class_Q[0]), *(c for c in np.unique(class_Q[is_live]) if c != class_Q[0])]
+    new = np.full(int(class_Q.max()) + 1, len(names), dtype=np.int64)
+    new[names] = np.arange(len(names))
+    sample = [int(np.flatnonzero(class_Q == name)[0]) for name in names]
+    merged = np.vstack((new[class_Q[table[sample]]], np.full((1, 256), len(names))))
+    return ByteDfa(merged.astype(np.int32), np.array([*is_final[sample], False]))
+
+
+def _narrow(table: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The table without columns that are there already: most bytes do what others do."""
+    _, column = np.unique(table, axis=1, return_index=True)
+    return table[:, column]
+
+
+def _merged(table: Ints, is_final: NDArray[np.bool_]) -> Ints:
+    """The class of each state: equal ones allow the same texts (Moore's refinement)."""
+    narrow = _narrow(table)
+    class_Q = is_final.astype(np.int64)
+    class_Q[-1] = 2
+    count = len(np.unique(class_Q))
+    weights = np.random.default_rng(0).integers(1, 2**62, narrow.shape[1] + 1, dtype=np.int64)
+    for _ in range(MAX_ROUNDS):
+        # Signatures as 64-bit sums of random weights: sorting whole rows costs ten times as much.
+        with np.errstate(over="ignore"):
+            key_Q = (class_Q[narrow] * weights[:-1]).sum(axis=1) + class_Q * weights[-1]
+        _, class_Q = np.unique(key_Q, return_inverse=True)
+        class_Q = class_Q.reshape(-1)
+        if (found := len(np.unique(class_Q))) == count:
+            return class_Q
+        count = found
+    return np.arange(len(table))

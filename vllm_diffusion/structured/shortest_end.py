@@ -1,124 +1,191 @@
-"""A short way to the end of a text: what is still needed when tokens run out.
+"""A short way to the end of a text in a grammar that is not regular.
 
-A matcher of ours says how its text ends. The libraries do not, so an end is looked for: greedily,
-with quotes and closing brackets before anything else, which ends JSON of any depth; where that
-goes in circles, breadth first. Texts of one length after which the same tokens may come, and might
-have come in the steps before, are taken for equal, so that a loop is followed once, and a count as
+llguidance does not say how a text ends, so its end is looked for byte by byte: greedily, with
+quotes and closing brackets before anything else, which ends JSON of any depth; where that goes in
+circles, breadth first. Texts of one length after which the same bytes may come, and might have
+come in the steps before, are taken for equal, so that a loop is followed once, and a count as
 often as it takes.
 
-What is found is an end, but not always the nearest.
+What is found is an end, but not always the nearest. The bound counts steps of the parser, not
+time, so that every tensor-parallel rank finds the same.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from vllm_diffusion.structured.matcher import Bits, Matcher, first_allowed, is_allowed
-
-MAX_NODES = 600
+MAX_NODES = 4000
+"""Steps of the parser that one search may take: some 30 ms."""
 HISTORY = 2
 """Earlier steps that texts which are taken for equal have in common: a space may be all that can
 follow both a comma and a keyword."""
+QUOTE = 0x22
 CLOSERS = b"\"}])></',:0123456789ntf{[ "
-"""Bytes in the order in which they are tried, all others behind them. A quote comes first: within
-a string brackets are text like any other, and a string that it begins is empty."""
+"""Bytes in the order in which they are tried. A quote comes first: within a string brackets are
+text like any other, and a string that it begins is empty."""
+BRACKETS = b"}])>\"/',:0123456789ntf{[ "
+"""Where members and items may be left out, brackets first may be shorter."""
+_OTHERS = bytes(byte for byte in (*range(0x20, 0x7F), *range(0x20), *range(0x7F, 256)))
 
 
-class Closing:
-    """Finds ends of one request's text, and remembers them.
+def _order(first: bytes) -> np.ndarray:
+    return np.array([*first, *(byte for byte in _OTHERS if byte not in first)], dtype=np.int64)
 
-    Args:
-        num_words: W.
-        stop_ids: what may end the text.
-        closers: tokens to try, in this order.
-    """
 
-    def __init__(self, num_words: int, stop_ids: tuple[int, ...], closers: tuple[int, ...]) -> None:
-        self.bits_W: Bits = np.zeros(num_words, dtype=np.uint32)
-        self.stop_ids = stop_ids
-        self.closer_C = np.array(closers, dtype=np.int64)
-        # Where members and items may be left out, brackets first may be shorter.
-        self.brackets_first_C = np.concatenate(
-            (self.closer_C[1:5], self.closer_C[[0]], self.closer_C[5:])
-        )
-        self.known: dict[bytes, list[int]] = {}
+_ORDERS = (_order(CLOSERS), _order(BRACKETS))
 
-    def path(self, matcher: Matcher, limit: int) -> list[int] | None:
-        """Tokens that bring the text to its end, the stop token included.
 
-        Args:
-            matcher: where the text stands.
-            limit: most tokens.
+class _Search:
+    """Steps of the parser that are left, and what was learnt of them."""
 
-        Returns:
-            None where none was found.
-        """
-        if limit <= 0:
-            return None
-        state = self._state(matcher)
-        if (self.bits_W == 0xFFFFFFFF).all():
-            return None  # thoughts: nothing says where they end
-        told = matcher.ending(limit)
-        if told is not None:
-            return told or None
-        known = self.known.get(state)
-        if known is not None and len(known) <= limit and _leads_to_end(matcher.fork(), known):
-            return known
-        path = self._greedy(matcher.fork(), self.closer_C, limit)
-        shortest = limit if path is None else len(path) - 1
-        path = self._greedy(matcher.fork(), self.brackets_first_C, shortest) or path
-        path = path or self._breadth_first(matcher, limit)
-        if path is not None:
-            self.known[state] = path
-        return path
+    def __init__(self, num_nodes: int) -> None:
+        self.left = num_nodes
+        # Bytes that led to different places from where the same ones might come: others are
+        # like one of them.
+        self.apart: dict[bytes, list[int]] = {}
 
-    def _state(self, matcher: Matcher) -> bytes:
-        matcher.fill(self.bits_W)
-        return self.bits_W.tobytes()
-
-    def _options(self, closer_C: np.ndarray) -> list[int]:
-        """Tokens to try next, the best first; a stop token alone where the text may end."""
-        for token in self.stop_ids:
-            if is_allowed(self.bits_W, token):
-                return [token]
-        shift_C = (closer_C % 32).astype(np.uint32)
-        is_allowed_C = self.bits_W[closer_C // 32] >> shift_C & np.uint32(1)
-        found: list[int] = closer_C[is_allowed_C.nonzero()].tolist()
+    def mask(self, matcher: Any) -> bytes:
+        """The bytes that may come, as bits; empty at the text's end."""
+        self.left -= 1
+        if matcher.is_stopped() or matcher.is_accepting():
+            return b""
+        found: bytes = matcher.compute_bitmask()
         return found
 
-    def _greedy(self, matcher: Matcher, closer_C: np.ndarray, limit: int) -> list[int] | None:
-        path: list[int] = []
-        while len(path) < limit:
-            self._state(matcher)
-            options = self._options(closer_C) or first_allowed(self.bits_W, 1)
-            if not options or not matcher.accept(options[0]):
+    def fits(self, matcher: Any, text: bytes) -> bool:
+        """Whether a text may come next."""
+        self.left -= 1
+        return bool(matcher.validate_tokens(list(text)) == len(text))
+
+    def children(self, matcher: Any, mask: bytes) -> list[tuple[int, Any, bytes]]:
+        """Bytes that may come next, and the parser and its bytes behind each."""
+        known = self.apart.get(mask)
+        options = _options(mask, _ORDERS[0]).tolist() if known is None else known
+        out: dict[bytes, tuple[int, Any, bytes]] = {}
+        for byte in options:
+            child = matcher.deep_copy()
+            if child.consume_token(byte):
+                following = self.mask(child)
+                if not following and child.is_error():
+                    continue  # beyond a bound of the parser
+                out.setdefault(following, (byte, child, following))
+        if known is None:
+            self.apart[mask] = [byte for byte, _, _ in out.values()]
+        return list(out.values())
+
+
+def _options(mask: bytes, order_C: np.ndarray) -> np.ndarray:
+    is_open = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), bitorder="little")[:256]
+    return order_C[is_open[order_C] != 0]
+
+
+def shortest_end(
+    matcher: Any, limit: int, num_nodes: int | None = None, hints: Sequence[bytes] = ()
+) -> bytes | None:
+    """Bytes that bring the text to where it may end; None where none were found.
+
+    Args:
+        matcher: an ``LLMatcher`` over single bytes; left as it is.
+        limit: most bytes.
+        num_nodes: most steps of the parser; None for what a block may spend.
+        hints: texts between quotes that patterns of the grammar allow; no step of the parser tells
+            how far a pattern is from its end.
+    """
+    total = num_nodes or MAX_NODES
+    search = _Search(total)
+    if not search.mask(matcher):
+        return None if matcher.is_error() else b""
+    # Short ends first: what goes in circles would else use up what a short one takes.
+    for share, length in ((total // 6, min(limit, 256)), (total, limit)):
+        search.left = min(share, search.left)
+        best: bytes | None = None
+        for order_C in _ORDERS:
+            most = length if best is None else len(best)
+            best = _greedy(search, matcher.deep_copy(), order_C, most) or best
+        if best is None:
+            best = (
+                _by_hints(search, matcher, hints, length)
+                or _newest_first(search, matcher, length)
+                or _breadth_first(search, matcher, length)
+            )
+        if best is not None:
+            return best
+        search.left = total - share
+    return None
+
+
+def _greedy(
+    search: _Search,
+    matcher: Any,
+    order_C: np.ndarray,
+    limit: int,
+    hints: Sequence[bytes] = (),
+) -> bytes | None:
+    text = bytearray()
+    for _ in range(min(limit, search.left // 4)):
+        mask = search.mask(matcher)
+        if not mask:
+            return None if matcher.is_error() else bytes(text)
+        options = _options(mask, order_C)
+        if not len(options):
+            return None
+        following = bytes([int(options[0])])
+        if hints and options[0] == QUOTE:
+            following = next((hint for hint in hints if search.fits(matcher, hint)), following)
+        if not matcher.consume_tokens(list(following)):
+            return None
+        text += following
+    return None
+
+
+def _by_hints(search: _Search, matcher: Any, hints: Sequence[bytes], limit: int) -> bytes | None:
+    """The rest of a text that is known for the string under way, and such texts from there on."""
+    for hint in hints:
+        for at in range(len(hint)):
+            if search.left <= 0:
                 return None
-            path.append(options[0])
-            if matcher.is_done:
-                return path
-        return None
-
-    def _breadth_first(self, matcher: Matcher, limit: int) -> list[int] | None:
-        layer: list[tuple[Matcher, list[int], tuple[bytes, ...]]] = [(matcher, [], ())]
-        num_nodes = 0
-        for _ in range(limit):
-            following: dict[tuple[bytes, ...], tuple[Matcher, list[int]]] = {}
-            for node, path, before in layer:
-                num_nodes += 1
-                history = (*before, self._state(node))[-HISTORY:]
-                for token in self._options(self.closer_C) or first_allowed(self.bits_W, 1):
-                    child = node.fork()
-                    if not child.accept(token):
-                        continue
-                    if child.is_done:
-                        return [*path, token]
-                    key = (*history, self._state(child))
-                    following.setdefault(key, (child, [*path, token]))
-            layer = [(child, path, key[:-1]) for key, (child, path) in following.items()]
-            if num_nodes > MAX_NODES:
-                break
-        return None
+            if search.fits(matcher, hint[at:]):
+                child = matcher.deep_copy()
+                child.consume_tokens(list(hint[at:]))
+                rest = _greedy(search, child, _ORDERS[0], limit, hints)
+                if rest is not None:
+                    return hint[at:] + rest
+    return _greedy(search, matcher.deep_copy(), _ORDERS[0], limit, hints) if hints else None
 
 
-def _leads_to_end(matcher: Matcher, path: list[int]) -> bool:
-    return all(matcher.accept(token) for token in path) and matcher.is_done
+def _newest_first(search: _Search, matcher: Any, limit: int) -> bytes | None:
+    """Leave every loop for what has been seen least: right for one part behind the other."""
+    visits: Counter[bytes] = Counter()
+    text, node, mask = bytearray(), matcher, search.mask(matcher)
+    for _ in range(min(limit, search.left // 2)):
+        children = search.children(node, mask)
+        if not children or search.left <= 0:
+            return None
+        byte, node, mask = min(children, key=lambda child: visits[child[2]])
+        visits[mask] += 1
+        text.append(byte)
+        if not mask:
+            return None if node.is_error() else bytes(text)
+    return None
+
+
+def _breadth_first(search: _Search, matcher: Any, limit: int) -> bytes | None:
+    layer: list[tuple[Any, bytes, tuple[bytes, ...]]] = [(matcher, b"", (search.mask(matcher),))]
+    for _ in range(limit):
+        following: dict[tuple[bytes, ...], tuple[Any, bytes]] = {}
+        for node, text, history in layer:
+            if search.left <= 0:
+                return None
+            for byte, child, mask in search.children(node, history[-1]):
+                if not mask and not child.is_error():
+                    return text + bytes([byte])
+                key = (*history, mask)[-HISTORY - 1 :]
+                following.setdefault(key, (child, text + bytes([byte])))
+        if not following:
+            return None
+        layer = [(child, text, key) for key, (child, text) in following.items()]
+    return None

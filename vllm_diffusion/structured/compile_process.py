@@ -1,0 +1,74 @@
+"""The process that compiles: ``python -m vllm_diffusion.structured.compile_process FD``.
+
+It holds a vocabulary, answers one constraint after the other, and ends with whoever started it.
+What a client's constraint may do to it, a loop without end, all of its memory or a crash of a
+library, it does to this process alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+from vllm_diffusion.structured.constraint import Constraint, RefusedError
+from vllm_diffusion.structured.limits import Limits
+
+PR_SET_PDEATHSIG = 1
+STACK_BYTES = 4 << 20
+"""Half of a main thread's: what a library's recursion survives here it survives in a worker."""
+NICENESS = 5
+
+
+def main(descriptor: int) -> None:
+    """Answer until the other side goes."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(descriptor)
+    threading.stack_size(STACK_BYTES)
+    thread = threading.Thread(target=_serve, args=(connection,))
+    thread.start()
+    thread.join()
+
+
+def _serve(connection: Connection) -> None:
+    from vllm_diffusion.structured.compiler import Compiler
+    from vllm_diffusion.structured.vocabulary import Vocabulary
+
+    spec, limits = connection.recv()
+    assert isinstance(limits, Limits)
+    compiler = Compiler(Vocabulary.of(spec), limits)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    connection.send("ready")
+    while True:
+        try:
+            constraint = connection.recv()
+        except (EOFError, OSError):
+            return
+        assert isinstance(constraint, Constraint)
+        connection.send(_answer(compiler, constraint))
+
+
+def _answer(compiler: object, constraint: Constraint) -> tuple[str, object]:
+    try:
+        compiled = compiler.compile(constraint)  # type: ignore[attr-defined]
+    except RefusedError as error:
+        return "refused", str(error)
+    except MemoryError:
+        return "memory", ""
+    except Exception as error:  # a library's own, or a defect of ours: this request's alone
+        return "failed", f"{type(error).__name__}: {error!s:.300}"
+    return "compiled", compiled.pack()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
