@@ -61,6 +61,8 @@ def unbroken(schema: Any, end: str) -> Any:
         if not isinstance(node, dict):
             return node
         is_free = node.get("type") == "string" and not {"enum", "const", "pattern"} & set(node)
+        # What is too short to hold the whole end is left as it is.
+        is_free = is_free and node.get("maxLength", len(end)) >= len(end.strip("}] \n"))
         out = {key: value if key in ("enum", "const") else visit(value)
                for key, value in node.items()}  # fmt: skip
         return {**out, "pattern": pattern} if is_free and "format" not in node else out
