@@ -8,6 +8,8 @@ from difflib import get_close_matches
 
 LONGEST = 200
 """Characters of a value that a message repeats."""
+MAX_BITS = 8192
+"""Of an integer that is written in digits; Python refuses some more."""
 LONGEST_NAME = 64
 """Characters of a name for which it is asked what may have been meant."""
 LONGEST_MESSAGE = 1500
@@ -27,7 +29,7 @@ def quoted(value: object) -> str:
     """
     if isinstance(value, str):
         return _cut(repr(value[: LONGEST + 1]))
-    if isinstance(value, int) and not -(10**LONGEST) < value < 10**LONGEST:
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
         return f"an integer of {value.bit_length()} bits"
     if isinstance(value, (list, tuple)):
         inside = _joined(quoted(each) for each in value[:LONGEST])

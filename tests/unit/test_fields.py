@@ -10,13 +10,23 @@ import pytest
 
 pytest.importorskip("vllm", reason="the request models are vLLM's")
 
+from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import VLLMValidationError
 
 from scripts import field_tables
 from vllm_diffusion.server.admission import Served, admit
-from vllm_diffusion.server.fields import CHAT, COMPLETION, OTHERS, RECORDS, SHARED
+from vllm_diffusion.server.fields import (
+    CHAT,
+    COMPLETION,
+    MESSAGES_OTHERS,
+    OTHERS,
+    OTHERS_OF,
+    RECORDS,
+    SHARED,
+)
 
 MODELS: dict[str, Any] = {"chat": ChatCompletionRequest, "completion": CompletionRequest}
 PLAIN: dict[str, dict[str, Any]] = {
@@ -37,9 +47,12 @@ def refusal(route: str, served: Served = BLOCK_CAUSAL, **fields: Any) -> VLLMVal
     return caught.value
 
 
-@each_route
-def test_every_field_has_a_record_and_every_record_a_field(route: str) -> None:
-    assert set(MODELS[route].model_fields) == set(RECORDS[route])
+@pytest.mark.parametrize(
+    ("route", "model"),
+    [*MODELS.items(), ("responses", ResponsesRequest), ("messages", AnthropicMessagesRequest)],
+)
+def test_every_field_has_a_record_and_every_record_a_field(route: str, model: Any) -> None:
+    assert set(model.model_fields) == set(RECORDS[route])
 
 
 def test_a_record_stands_in_one_place() -> None:
@@ -50,9 +63,20 @@ def test_a_record_stands_in_one_place() -> None:
 def test_openais_own_fields_are_all_known() -> None:
     chat = pytest.importorskip("openai.types.chat.completion_create_params")
     completion = pytest.importorskip("openai.types.completion_create_params")
-    for route, params in (("chat", chat), ("completion", completion)):
-        theirs = set(params.CompletionCreateParamsBase.__annotations__)
-        assert theirs - set(RECORDS[route]) - set(OTHERS) == set()
+    response = pytest.importorskip("openai.types.responses.response_create_params")
+    for route, params in (
+        ("chat", chat.CompletionCreateParamsBase),
+        ("completion", completion.CompletionCreateParamsBase),
+        ("responses", response.ResponseCreateParamsBase),
+    ):
+        theirs = set(params.__annotations__)
+        assert theirs - set(RECORDS[route]) - set(OTHERS_OF[route]) == set()
+
+
+def test_anthropics_own_fields_are_all_known() -> None:
+    params = pytest.importorskip("anthropic.types.message_create_params")
+    theirs = set(params.MessageCreateParamsBase.__annotations__)
+    assert theirs - set(RECORDS["messages"]) - set(MESSAGES_OTHERS) == set()
 
 
 def test_every_record_has_a_probe_of_its_kind() -> None:
@@ -107,8 +131,8 @@ def test_what_nobody_would_read_is_refused(
 
 
 def test_a_field_of_the_other_route_is_named_as_that() -> None:
-    assert "the other of chats and completions has" in str(refusal("completion", tools=[]))
-    assert "the other of chats and completions has" in str(refusal("chat", suffix="a"))
+    assert "though chats and responses have it" in str(refusal("completion", tools=[]))
+    assert "though completions have it" in str(refusal("chat", suffix="a"))
 
 
 @each_route

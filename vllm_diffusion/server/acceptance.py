@@ -14,11 +14,12 @@ from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from typing import Any
 
+from pydantic import ValidationError
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from vllm_diffusion.server.errors import openai_error
 
-DATA = "data: "
+DATA, ERROR = "data: ", 'data: {"error"'
 
 
 class Acceptance:
@@ -54,9 +55,12 @@ def num_prompts(request: Any) -> int:
 
 def error_of(event: Any) -> ErrorResponse | None:
     """The error that an event of vLLM's says, if it does."""
-    if not isinstance(event, str) or not event.startswith(DATA + '{"error"'):
+    if not isinstance(event, str) or not event.startswith(ERROR):
         return None
-    return ErrorResponse.model_validate(json.loads(event[len(DATA) :]))
+    try:
+        return ErrorResponse.model_validate(json.loads(event[len(DATA) :]))
+    except ValidationError:
+        return None  # has its shape already
 
 
 async def begin(
@@ -154,6 +158,6 @@ async def raising(events: AsyncGenerator[str, None]) -> AsyncGenerator[str, None
     """The same stream, whose error events are exceptions, for who translates the others."""
     async with aclosing(events):
         async for event in events:
-            if event.startswith(DATA + '{"error"'):
+            if event.startswith(ERROR):
                 raise RuntimeError(json.loads(event[len(DATA) :])["error"]["message"])
             yield event

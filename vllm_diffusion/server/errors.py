@@ -56,7 +56,7 @@ STARLETTES = {
 }
 """In place of messages that say nothing of the request."""
 
-_PARAMETER = re.compile(r" \(parameter=[^=()]*\)$")
+_PARAMETER = re.compile(r" \(parameter=[^=()]*(?:, value=(.*))?\)$", re.DOTALL)
 """What vLLM adds to a message, and the envelope says by itself."""
 
 
@@ -75,7 +75,7 @@ def envelope(status: int, body: Any, method: str = "", path: str = "") -> dict[s
         message = STARLETTES[message].format(method=method, path=path[:LONGEST])
     if path.startswith(ANTHROPIC):
         kind = ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else INVALID)
-        said = shortened(_PARAMETER.sub("", message))
+        said = shortened(_plain(message))
         return {"type": "error", "error": {"type": kind, "message": said}}
     return {"error": openai_error(status, message, found.get("param"), found.get("code"))}
 
@@ -87,11 +87,19 @@ def openai_error(
     if not isinstance(code, str):
         code = code_of(status, message)
     return {
-        "message": shortened(_PARAMETER.sub("", message)),
+        "message": shortened(_plain(message)),
         "type": SERVER if status >= 500 else INVALID,
         "param": _path(param),
         "code": code,
     }
+
+
+def _plain(message: str) -> str:
+    """Without what vLLM adds, unless it alone says the value."""
+    added = _PARAMETER.search(message)
+    if added is None or (added[1] and added[1] not in message[: added.start()]):
+        return message
+    return message[: added.start()]
 
 
 def code_of(status: int, message: str) -> str:

@@ -10,7 +10,9 @@ from vllm_diffusion.wording import WORDING_PARSERS
 
 FUNCTIONS = ("function", "custom", "namespace")
 """A response's tools that the client runs."""
-TWO_FORMS = "together with {other} it asks for two forms of the text; choose one"
+TWO_FORMS = "they ask for two forms of the text; choose one"
+
+TOGETHER = "does not go together with {}"
 
 
 def check_forms(request: Any) -> None:
@@ -26,17 +28,17 @@ def check_forms(request: Any) -> None:
         PREFIX + name for name in WORDING_PARSERS if PREFIX + name in (request.vllm_xargs or {})
     ]
     if said:
-        raise refuse("tools", _names(tools), TWO_FORMS.format(other=said[0]))
+        raise refuse("tools", _names(tools), TWO_FORMS, TOGETHER.format(said[0]))
     form = _form_of(request)
     if form is None:
         return
     if choice in (None, "auto"):
         remedy = (
-            f"together with {form} the text would be held to that form, and no tool could be "
-            f'called; leave one of the two out, or say tool_choice "none"'
+            "the text would be held to that form, and no tool could be called; leave one of the "
+            'two out, or say tool_choice "none"'
         )
-        raise refuse("tools", _names(tools), remedy)
-    raise refuse("tool_choice", _choice(choice), TWO_FORMS.format(other=form))
+        raise refuse("tools", _names(tools), remedy, TOGETHER.format(form))
+    raise refuse("tool_choice", _choice(choice), TWO_FORMS, TOGETHER.format(form))
 
 
 def _form_of(request: Any) -> str | None:

@@ -9,7 +9,10 @@ CHAT: dict[str, Field] = {
     "messages": honoured("through the chat template"),
     "max_completion_tokens": honoured("as `max_tokens`, which it wins over"),
     "top_logprobs": honoured("alternatives at the step that accepted the token"),
-    "tools": honoured("through the chat template, and as the grammar of calls"),
+    "tools": honoured(
+        "through the chat template, and as the grammar of calls; refused beside a form of the "
+        "text, unless `tool_choice` is `none`"
+    ),
     "tool_choice": honoured(
         "`auto` needs `--enable-auto-tool-choice --tool-call-parser`; `required` and a name hold "
         "the text to the form of a call, and are refused beside another grammar"

@@ -27,6 +27,7 @@ OTHERS: dict[str, Field] = {
     "web_search_options": refused("nothing is searched here; leave it out"),
     "functions": refused("use tools"),
     "function_call": refused("use tool_choice", "none"),
+    "early_stopping": refused("it belongs to beam search; leave it out", False),
     "best_of": refused("take n answers and choose among them", 1),
     "stream_options.include_obfuscation": refused("chunks are not padded; leave it out", False),
     # Mercury's.
