@@ -110,4 +110,4 @@ def guard(app: FastAPI) -> None:
     app.user_middleware.append(Middleware(Gate))
     # vLLM's start has built the stack once already. Starlette's own answer to a fault is its
     # outermost part, so that no middleware of the app sees it.
-    app.middleware_stack = Envelope(app.build_middleware_stack())  # type: ignore[assignment, arg-type]
+    app.middleware_stack = Envelope(app.build_middleware_stack())

@@ -60,7 +60,7 @@ def _may_be_last(chunk: dict[str, Any]) -> bool:
     return all(choice.get("finish_reason") is not None for choice in choices)
 
 
-async def _warned(events: AsyncGenerator[str, None], warning: str) -> AsyncGenerator[str, None]:
+async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGenerator[Any, None]:
     """The same stream with ``warning`` in its last chunk; only that one is held back."""
     held: str | None = None
     async with aclosing(events):
@@ -68,6 +68,9 @@ async def _warned(events: AsyncGenerator[str, None], warning: str) -> AsyncGener
             if held is not None:
                 yield _amended(held, warning) if event.startswith(_DONE) else held
                 held = None
+            if not isinstance(event, str):
+                yield event  # of a response, whose events are objects and have no place for it
+                continue
             is_chunk = event.startswith(_DATA) and not event.startswith(_DONE)
             if is_chunk and _may_be_last(json.loads(event[len(_DATA) :])):
                 held = event
@@ -120,10 +123,10 @@ def wrap(
             return _warned(response, warning)
         if hasattr(response, "choices"):
             _mend_reasons(response)
-            if warning is not None:
-                said = _counted(response.model_dump(include={"metrics"}), warning)
-                if said is not None:
-                    setattr(response, FIELD, said)
+        if warning is not None and (hasattr(response, "choices") or hasattr(response, "output")):
+            said = _counted(response.model_dump(include={"metrics"}), warning)
+            if said is not None:
+                setattr(response, FIELD, said)
         return response
 
     return answer

@@ -33,7 +33,7 @@ MAX_STOPS = 64
 Stops = Annotated[list[str], Field(max_length=MAX_STOPS)]
 _EFFORT: Any = ChatCompletionRequest.model_fields["reasoning_effort"].annotation
 _MALFORMED = (AttributeError, KeyError, IndexError, TypeError, OverflowError, RecursionError)
-_GRAMMAR_FIELDS = [f.name for f in fields_of(StructuredOutputsParams) if f.init]  # type: ignore[arg-type]
+_GRAMMAR_FIELDS = [f.name for f in fields_of(StructuredOutputsParams) if f.init]
 
 
 class Checked(BaseModel):
@@ -84,13 +84,16 @@ class ChatRequest(Checked, ChatCompletionRequest):
     _level: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def take_level(self) -> Self:
+    def _take_level(self) -> Self:
+        self.take_level()
+        return self
+
+    def take_level(self) -> None:
         """Keep what the client said, for a level of refinement."""
         self._level = self.reasoning_effort
         if self.reasoning_effort == "instant":
             # Chat templates know how to turn thinking off, by OpenAI's word for it.
             self.reasoning_effort = "none"
-        return self
 
     def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
         """vLLM's, and the level."""
@@ -140,7 +143,7 @@ class ResponseRequest(Checked, ResponsesRequest):
     def _take_level(cls, data: Any, handler: Any) -> Any:
         reasoning = data.get("reasoning") if isinstance(data, dict) else None
         level = reasoning.get("effort") if isinstance(reasoning, dict) else None
-        if level == "instant":
+        if isinstance(reasoning, dict) and level == "instant":
             data = data | {"reasoning": reasoning | {"effort": "none"}}
         made = handler(data)
         made._level = level

@@ -62,4 +62,4 @@ def _unread(given: Mapping[str, Any], template: str, handler: Any) -> set[str]:
         )
     except TemplateError:
         return set()  # vLLM refuses it with what is wrong.
-    return given.keys() - read.keys()
+    return set(given) - set(read)

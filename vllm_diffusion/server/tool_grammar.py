@@ -57,7 +57,7 @@ def _for_grammar(tool: Any, *, forced: bool) -> Any:
 def held(parser_cls: type[Parser]) -> type[Parser]:
     """The same parser, whose forced calls have objects for arguments, and no other text."""
 
-    class Held(parser_cls):  # type: ignore[misc, valid-type]
+    class Held(parser_cls):  # type: ignore[misc]
         def adjust_request(self, request: Any) -> Any:
             if not request.tools or request.tool_choice in (None, "none"):
                 return super().adjust_request(request)
