@@ -19,9 +19,11 @@ MAX_INT, MIN_INT = 2**64 - 1, -(2**63)
 SCHEMAS = frozenset({"json", "schema", "parameters", "input_schema", "structural_tag"})
 """Whose integers are bounds of the text's, and so no numbers that anyone computes with."""
 
-_ODD = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|\d[eE]\+?\d{2}|\d{19}")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
+_ODD = (b"\\ud", b"\\uD", b"NaN", b"Infinity")
+_EXPONENT = re.compile(rb"[eE]\+?\d\d")
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER = b"0" * 19
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BodyError(ValueError):
@@ -45,26 +47,42 @@ def check_body(body: bytes) -> None:
     except UnicodeDecodeError as error:
         message = f"the body is not UTF-8: byte {error.start} begins no character"
         raise BodyError(message, "invalid_json") from None
-    if body.count(b"[") + body.count(b"{") > MAX_NESTING and _nesting(body) > MAX_NESTING:
+    may_nest = body.count(b"[") + body.count(b"{") > MAX_NESTING
+    is_odd = (
+        any(part in body for part in _ODD)
+        or _LONG_NUMBER in body.translate(_AS_ZEROS)
+        or _EXPONENT.search(body) is not None
+    )
+    if not may_nest and not is_odd:
+        return
+    try:
+        read = json.loads(body)
+        is_deep = may_nest and _is_deep(read)
+    except json.JSONDecodeError:
+        return
+    except RecursionError:
+        is_deep = True
+    except ValueError:  # an integer of more digits than Python converts
+        raise BodyError("a number of the body has too many digits", "invalid_value") from None
+    if is_deep:
         message = f"the body has more than {MAX_NESTING} levels of objects and lists; flatten it"
         raise BodyError(message, "invalid_json")
-    if _ODD.search(body):
-        try:
-            read = json.loads(body)
-        except ValueError as error:
-            if isinstance(error, json.JSONDecodeError):
-                return
-            # An integer of more digits than Python converts.
-            raise BodyError("a number of the body has too many digits", "invalid_value") from None
+    if is_odd:
         _check_values(read)
 
 
-def _nesting(body: bytes) -> int:
-    deepest = level = 0
-    for bracket in _BRACKETS.findall(_STRING.sub(b"", body)):
-        level += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, level)
-    return deepest
+def _is_deep(body: Any) -> bool:
+    level = [body] if isinstance(body, (dict, list)) else []
+    for _ in range(MAX_NESTING):
+        level = [
+            child
+            for value in level
+            for child in (value.values() if isinstance(value, dict) else value)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _check_values(body: Any) -> None:
@@ -90,7 +108,7 @@ def _check_values(body: Any) -> None:
 
 
 def _check_text(path: str, text: str) -> None:
-    if any(0xD800 <= ord(char) < 0xE000 for char in text):
+    if _SURROGATE.search(text):
         raise BodyError(
             f"{path} holds half of a surrogate pair, which is no character", "invalid_value", path
         )
