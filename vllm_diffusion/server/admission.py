@@ -12,13 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm.exceptions import VLLMValidationError
-
 from vllm_diffusion.params import PREFIX
 from vllm_diffusion.quote import LONGEST, close_to, quoted
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS, Field
 from vllm_diffusion.server.forms import check_forms, check_tools_of_response
-from vllm_diffusion.server.refusal import refuse
+from vllm_diffusion.server.refusal import RefusedError, refuse
 from vllm_diffusion.server.sampling_fields import is_said
 from vllm_diffusion.server.templates import check_template
 
@@ -142,12 +140,14 @@ def _check_extra(field: str, value: object, known: Sequence[str], route: str) ->
     if field.startswith(PREFIX):
         example = json.dumps({"vllm_xargs": {field: value}})
         shown = example if len(example) <= LONGEST else f'{{"vllm_xargs": {{"{field}": ...}}}}'
-        raise VLLMValidationError(f"{field} belongs into vllm_xargs: {shown}", parameter=field)
+        raise RefusedError(
+            f"{field} belongs into vllm_xargs: {shown}", parameter=field, value=value
+        )
     if field in OTHERS_OF[route]:
         _check(field, value, OTHERS_OF[route][field])
     elif value is not None:
         message = f"{field}={quoted(value)}: {_unknown(field, known, route)}"
-        raise VLLMValidationError(message, parameter=field)
+        raise RefusedError(message, parameter=field, value=value)
 
 
 def _unknown(field: str, known: Sequence[str], route: str) -> str:

@@ -19,11 +19,11 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 )
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
-from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 
 from vllm_diffusion.quote import close_to, quoted
 from vllm_diffusion.server.reasoning import LEVEL
+from vllm_diffusion.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
@@ -47,7 +47,7 @@ class Checked(BaseModel):
             return handler(data)
         except _MALFORMED as error:
             said = f"{type(error).__name__}: {error}"
-            raise VLLMValidationError(f"the request is malformed ({said})") from error
+            raise RefusedError(f"the request is malformed ({said})") from error
 
     @model_validator(mode="before")
     @classmethod
@@ -58,14 +58,14 @@ class Checked(BaseModel):
         name = "structured_outputs"
         if not isinstance(asked, dict):
             message = f"{name}={quoted(asked)} is not valid: it must be an object"
-            raise VLLMValidationError(message, parameter=name)
+            raise RefusedError(message, parameter=name)
         for key in asked:
             if key not in _GRAMMAR_FIELDS:
                 close = close_to(key, _GRAMMAR_FIELDS)
                 known = ", ".join(_GRAMMAR_FIELDS)
                 remedy = f"did you mean {close}?" if close else f"known are {known}"
                 message = f"{name}.{key}={quoted(asked[key])}: this field is not known; {remedy}"
-                raise VLLMValidationError(message, parameter=f"{name}.{key}")
+                raise RefusedError(message, parameter=f"{name}.{key}")
         return data
 
 
@@ -110,10 +110,10 @@ class BatchRequest(Checked, BatchChatCompletionRequest):
         said = {name: getattr(self, name) for name in self.model_fields_set if name != "messages"}
         if said.get("stream"):
             message = "stream=True is not supported for several chats at once; leave it out"
-            raise VLLMValidationError(message, parameter="stream")
+            raise RefusedError(message, parameter="stream")
         if said.get("tools"):
             message = "tools are not supported for several chats at once; send one chat"
-            raise VLLMValidationError(message, parameter="tools")
+            raise RefusedError(message, parameter="tools")
         return ChatRequest.model_validate(said | {"messages": messages})
 
 

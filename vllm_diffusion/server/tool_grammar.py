@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vllm.exceptions import VLLMValidationError
-
 from vllm_diffusion.quote import quoted
+from vllm_diffusion.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from vllm.parser.abstract_parser import Parser
@@ -35,7 +34,7 @@ def completed(parameters: dict[str, Any] | None, name: str) -> dict[str, Any]:
     kind = parameters.get("type", "object")
     if kind == "object" or (isinstance(kind, list) and "object" in kind):
         return parameters | {"type": "object"}
-    raise VLLMValidationError(
+    raise RefusedError(
         f"tools: the parameters of {quoted(name)} say type={quoted(kind)}, and the arguments of a "
         'call are an object; say "type": "object"',
         parameter="tools",

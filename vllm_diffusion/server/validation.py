@@ -12,7 +12,7 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX, InvalidFieldError
-from vllm_diffusion.server.refusal import refuse
+from vllm_diffusion.server.refusal import refuse, refused_field
 from vllm_diffusion.server.sampling_fields import (
     Refusal,
     contradiction,
@@ -48,7 +48,7 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     try:
         decode = plan.request_params(params.extra_args)
     except InvalidFieldError as error:
-        raise VLLMValidationError(str(error), parameter=error.field) from error
+        raise refused_field(error) from error
     if refused := refused_by_model(params, plan.record, decode.policy):
         raise refuse(*refused)
     check_wording(params, model_config)
