@@ -21,6 +21,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.metrics.loggers import PrometheusStatLogger
@@ -37,11 +38,12 @@ TARGETS = {
     "request_validation": (SamplingParams, "_validate_diffusion"),
     "structured_output_validation": (SamplingParams, "_validate_structured_outputs"),
     "prompt_validation": (InputProcessor, "process_inputs"),
+    "request_acceptance": (AsyncLLM, "add_request"),
     "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
     "openai_handlers": (api_router, "init_generate_state"),
-    "chat_route": (api_router, "register_generate_api_routers"),
+    "request_routes": (api_router, "register_generate_api_routers"),
 }
 OURS = SimpleNamespace(architecture="SDARForCausalLM", is_diffusion=True)
 OTHER = SimpleNamespace(architecture="Qwen3ForCausalLM", is_diffusion=False)
@@ -69,11 +71,12 @@ def test_the_patches_are_frozen() -> None:
         "request_validation",
         "structured_output_validation",
         "prompt_validation",
+        "request_acceptance",
         "no_draft_round_trip",
         "prometheus_metrics",
         "response_metrics",
         "openai_handlers",
-        "chat_route",
+        "request_routes",
     ]
 
 
@@ -264,7 +267,7 @@ def test_handlers_of_our_models_alone_are_wrapped(
     wrapped = handlers(ours).openai_serving_chat
     assert "create_chat_completion" in vars(wrapped)
     assert wrapped.default_sampling_params == {"max_tokens": 512}
-    assert wrapped.parser_cls.__bases__ == (Parser,)
+    assert Parser in wrapped.parser_cls.__mro__[1:]
     assert made == [("args",)] * 3
     monkeypatch.delattr(Handler, "create_chat_completion")
     with pytest.raises(RuntimeError, match=r"Handler\.create_chat_completion is not in vLLM"):

@@ -12,6 +12,7 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX, InvalidFieldError
+from vllm_diffusion.server.refusal import refuse, refused_field
 from vllm_diffusion.server.sampling_fields import (
     Refusal,
     contradiction,
@@ -32,14 +33,6 @@ UNSUPPORTED: dict[str, str] = {
 """Fields that are refused whatever the model, and why."""
 
 
-def _refuse(field: str, value: object, remedy: str) -> VLLMValidationError:
-    return VLLMValidationError(
-        f"{field}={value!r} is not supported for diffusion models: {remedy}",
-        parameter=field,
-        value=value,
-    )
-
-
 def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     """Check one request for a model of this package.
 
@@ -48,25 +41,23 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     """
     for field, remedy in UNSUPPORTED.items():
         if is_said(value := getattr(params, field, None)):
-            raise _refuse(field, value, remedy)
+            raise refuse(field, value, remedy)
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
-        raise _refuse("seed", params.seed, "it must be a signed 64-bit integer")
+        raise refuse("seed", params.seed, "it must be a signed 64-bit integer")
     plan = plan_of(model_config)
     try:
         decode = plan.request_params(params.extra_args)
     except InvalidFieldError as error:
-        raise VLLMValidationError(str(error), parameter=error.field, value=error.value) from error
+        raise refused_field(error) from error
     if refused := refused_by_model(params, plan.record, decode.policy):
-        raise _refuse(*refused)
+        raise refuse(*refused)
     check_wording(params, model_config)
     if refused := contradiction(params, plan.mask_id):
         raise _invalid(*refused)
 
 
 def _invalid(field: str, value: object, remedy: str) -> VLLMValidationError:
-    return VLLMValidationError(
-        f"{field}={value!r} cannot be honoured: {remedy}", parameter=field, value=value
-    )
+    return refuse(field, value, remedy, "cannot be honoured")
 
 
 def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
@@ -89,7 +80,7 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
 
         longest = longest_guided(longest, vllm_config.cache_config.block_size)
         if prompt_len >= longest:
-            raise _refuse(
+            raise refuse(
                 f"{PREFIX}guidance_scale",
                 decode.guidance_scale,
                 f"with guidance the sequence is computed twice, so prompt and output have at most "

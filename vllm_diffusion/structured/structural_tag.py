@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from vllm_diffusion.structured.constraint import RefusedError, quoted
+from vllm_diffusion.quote import quoted
+from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.json_schema.to_regex import NotRegularError
 from vllm_diffusion.structured.regex_ast import EMPTY, Alt, Node, Repeat, Seq, anchored, literal
 from vllm_diffusion.structured.regex_ast import parse as parse_regex
