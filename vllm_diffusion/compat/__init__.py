@@ -23,6 +23,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     frontend.response_metrics,
     frontend.openai_handlers,
     frontend.chat_route,
+    frontend.server_end,
 )
 
 WORKER_PATCHES: tuple[Callable[[], None], ...] = (worker.sample_in_the_same_call,)

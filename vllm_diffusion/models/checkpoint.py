@@ -6,6 +6,7 @@ Each error names what was found, what was expected, and the remedy.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from vllm_diffusion.family import FamilyRecord
 from vllm_diffusion.models.headers import has_safetensors, read_headers
 from vllm_diffusion.models.tensors import expected_tensors
 
+_MARKUP = re.compile(r"[<\[|].*\w.*[>\]|]")
+"""How tokens are spelled that are no text, where a vocabulary has them among its own."""
 NUM_NAMED = 3
 """How many of the missing tensors an error names."""
 
@@ -80,6 +83,52 @@ def mask_token_id(record: FamilyRecord, config: Any, model_dir: str | Path) -> i
         f"can be denoised; add the id of the tokenizer's mask token{tokenizer * bool(looked_for)}, "
         "or say it with --hf-overrides '{\"mask_token_id\": N}'"
     )
+
+
+def check_mask_token(mask_id: int, config: Any, generation: Any, model_dir: str | Path) -> None:
+    """The mask must not be a token that texts consist of or end with.
+
+    Masked positions could not be told from that token, and no text could have it. Ids that the
+    tokenizer does not name are sound: networks are wider than their tokenizers.
+
+    Args:
+        mask_id: The mask token's.
+        config: The checkpoint's ``config.json``.
+        generation: Its ``generation_config.json``, as a dictionary.
+        model_dir: Where its tokenizer's files are.
+
+    Raises:
+        ValueError: it is one; with the token and the remedy.
+    """
+    texts, added = _tokens(Path(model_dir))
+    text = texts.get(mask_id)
+    named = f"mask_token_id={mask_id}" + (f" is {text!r}, " if text is not None else " is ")
+    remedy = (
+        "; name the tokenizer's mask token in config.json, "
+        "or with --hf-overrides '{\"mask_token_id\": N}'"
+    )
+    settings = _read(Path(model_dir) / "tokenizer_config.json")
+    end = settings.get("eos_token")
+    end_text = end.get("content") if isinstance(end, dict) else end
+    for source, said in (
+        ("eos_token_id in config.json", getattr(config, "eos_token_id", None)),
+        ("eos_token_id in generation_config.json", generation.get("eos_token_id")),
+        ("eos_token in tokenizer_config.json", [mask_id] if text and text == end_text else None),
+    ):
+        if mask_id in (said if isinstance(said, list) else [said]):
+            raise ValueError(f"{named}which is also the end token ({source}){remedy}")
+    if text is not None and mask_id not in added and not _MARKUP.fullmatch(text):
+        raise ValueError(f"{named}an ordinary token of the tokenizer in {model_dir}{remedy}")
+
+
+def _tokens(folder: Path) -> tuple[dict[int, str], set[int]]:
+    """Texts by id, and the ids of tokens that were added to the vocabulary of a tokenizer."""
+    full = _read(folder / "tokenizer.json")
+    settings = _read(folder / "tokenizer_config.json")
+    added = {token["id"] for token in full.get("added_tokens", [])}
+    added |= {int(number) for number in settings.get("added_tokens_decoder", {})}
+    added |= set(_read(folder / "added_tokens.json").values())
+    return {number: text for text, number in _tokenizer_ids(folder).items()}, added
 
 
 def _tokenizer_ids(folder: Path) -> dict[str, int]:
