@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.models.headers import has_safetensors, read_headers
-from vllm_diffusion.models.tensors import expected_tensors
+from vllm_diffusion.models.headers import TensorHeader, has_safetensors, read_headers
+from vllm_diffusion.models.tensors import Shape, expected_tensors
+
+Tensors = Mapping[str, TensorHeader]
 
 _MARKUP = re.compile(r"[<\[|].*\w.*[>\]|]")
 """How tokens are spelled that are no text, where a vocabulary has them among its own."""
+FLOATS = ("F32", "F16", "BF16")
+STORED = ("fp8", "fbgemm_fp8", "gptq", "compressed-tensors", "modelopt", "quark")
+"""Methods whose weights vLLM takes as they are in the files; others quantise what they read."""
 NUM_NAMED = 3
 """How many of the missing tensors an error names."""
 
@@ -24,13 +30,14 @@ def check_tensors(model_dir: str | Path, architecture: str, config: Any) -> None
     """Compare the checkpoint's tensors with what its config asks for.
 
     Nothing is checked where there is nothing to compare: names of remote
-    checkpoints, other file formats, and quantised weights, whose tensors depend on
-    the method.
+    checkpoints and other file formats. Of quantised weights, whose tensors depend on
+    the method, only that they are.
 
     Raises:
-        ValueError: tensors or files are missing, or a tensor has another shape.
+        ValueError: tensors or files are missing, a file is one too many, a tensor has another
+            shape, or the weights are not quantised as the config says.
     """
-    if getattr(config, "quantization_config", None) or not has_safetensors(model_dir):
+    if not has_safetensors(model_dir):
         return
     found = read_headers(model_dir)
     # Training code may stack the experts of a layer into one tensor, which vLLM can split.
@@ -40,6 +47,16 @@ def check_tensors(model_dir: str | Path, architecture: str, config: Any) -> None
         for name, shape in expected_tensors(architecture, config)
         if not (is_stacked and ".experts." in name)
     }
+    if method := _quantised_by(config):
+        is_plain = all(name in found and found[name].dtype in FLOATS for name in expected)
+        if method in STORED and is_plain:
+            raise ValueError(
+                f"quantization_config in config.json of {model_dir} says quant_method {method!r}, "
+                "but its weights are not quantised. Remove quantization_config, or use the "
+                "config.json that belongs to these weights"
+            )
+        return
+    _check_files(model_dir, found, expected)
     missing = [name for name in expected if name not in found]
     if missing:
         names = ", ".join(missing[:NUM_NAMED]) + (", ..." if len(missing) > NUM_NAMED else "")
@@ -54,6 +71,24 @@ def check_tensors(model_dir: str | Path, architecture: str, config: Any) -> None
                 f"{name} in {Path(model_dir) / found[name].file} has the shape "
                 f"{list(found[name].shape)}, but config.json asks for {list(shape)}. Use the "
                 "config.json that belongs to these weights"
+            )
+
+
+def _quantised_by(config: Any) -> str | None:
+    said = getattr(config, "quantization_config", None) or {}
+    settings = said if isinstance(said, dict) else said.to_dict()
+    # vLLM does not look at a config that names no method.
+    return settings.get("quant_method")
+
+
+def _check_files(model_dir: str | Path, found: Tensors, expected: Mapping[str, Shape]) -> None:
+    """Without an index vLLM reads every file of the folder into the network."""
+    needed = {tensor.file for name, tensor in found.items() if name in expected}
+    for name, tensor in found.items():
+        if needed and tensor.file not in needed and ".experts." not in name:
+            raise ValueError(
+                f"{Path(model_dir) / tensor.file} holds no tensor of this checkpoint but others, "
+                f"as {name}; move the file to another folder"
             )
 
 
