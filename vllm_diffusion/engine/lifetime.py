@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from typing import Any
 
 GRACE_SECONDS = 3.0
@@ -37,8 +36,9 @@ def end_with_parent() -> None:
 
 def _watch(parent: Any) -> None:
     parent.join()
+    # The kernel's own end for it: an interpreter that is tearing itself down, which takes a worker
+    # up to a quarter of a minute, runs no thread any more.
+    signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
     # The engine core tears its workers down, which takes a step that is under way to its end.
     if multiprocessing.current_process().name.startswith("EngineCore"):
         os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
-    os._exit(1)
