@@ -13,7 +13,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import psutil
@@ -33,7 +35,7 @@ DRAIN_SECONDS = 2
 LONG = {"max_tokens": 950, "ignore_eos": True, "vllm_xargs": {"diffusion_threshold": 1.0}}
 ONE_STEP = {"ignore_eos": True, "vllm_xargs": {"diffusion_threshold": 0.0}}
 SHORT = LONG | {"max_tokens": 40}
-UNREAD = {"max_tokens": 400, "n": limits.MAX_SEQS, "logprobs": 20} | ONE_STEP
+UNREAD = {"max_tokens": 900, "n": limits.MAX_SEQS, "logprobs": 20} | ONE_STEP
 """More events than a connection holds that nobody reads."""
 ENGINE_DIED = "EngineCore encountered an issue"
 SHUTTING_DOWN = "The server is shutting down; send the request again"
@@ -66,7 +68,7 @@ def process_of(server: ServerProcess, title: str) -> psutil.Process:
     return next(each for each in behind if title in " ".join(each.cmdline()))
 
 
-def post(client: Client, begin: float, **fields: Any) -> Seen:
+def post(client: Client, begin: float, started: Event, **fields: Any) -> Seen:
     body = {"model": client.model, "prompt": [40] * 20, "temperature": 0} | fields
     connection = http.client.HTTPConnection(client.url.removeprefix("http://"), timeout=60)
     status, text = None, ""
@@ -78,6 +80,7 @@ def post(client: Client, begin: float, **fields: Any) -> Seen:
         status = response.status
         while line := response.readline():
             text += line.decode()
+            started.set()
     except (OSError, http.client.HTTPException):
         pass
     return Seen(status, text, time.monotonic() - begin)
@@ -87,12 +90,13 @@ def during(
     client: Client, fault: Callable[[], object], body: dict[str, Any] = LONG
 ) -> tuple[list[Seen], list[Seen]]:
     """What three streams of a long text got and two requests without, when the fault came."""
-    begin = time.monotonic()
+    begin, started = time.monotonic(), Event()
+    ask = partial(post, client, begin, started)
     with ThreadPoolExecutor(5) as pool:
-        streams = [pool.submit(post, client, begin, stream=True, **LONG) for _ in range(3)]
-        others = [pool.submit(post, client, begin, **each) for each in (LONG, body)]
-        assert eventually(lambda: Counters.read(client.url)("num_requests_running") > 0)
-        time.sleep(0.2)
+        streams = [pool.submit(ask, stream=True, **LONG) for _ in range(3)]
+        others = [pool.submit(ask, **each) for each in (LONG, body)]
+        assert started.wait(30)
+        time.sleep(0.1)  # all have arrived
         fault()
         return [each.result() for each in streams], [each.result() for each in others]
 
