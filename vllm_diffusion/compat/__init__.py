@@ -26,6 +26,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     frontend.response_metrics,
     frontend.openai_handlers,
     frontend.request_routes,
+    frontend.server_end,
 )
 
 WORKER_PATCHES: tuple[Callable[[], None], ...] = (worker.sample_in_the_same_call,)

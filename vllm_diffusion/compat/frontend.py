@@ -275,3 +275,34 @@ def request_routes() -> None:
 
     api_router.register_generate_api_routers = register_generate_api_routers
     api_router.init_generate_state = init_generate_state
+
+
+@once
+def server_end() -> None:
+    """Requests are answered when the server ends, and its engine's death is its exit code.
+
+    Without it SIGTERM stops the engine, and requests that it was at wait for good, as does
+    a server for a client that does not read; a server whose engine has died ends with
+    exit code 0, so that nothing starts it again. Acts in the API server, on that of our
+    models alone. Remove when vLLM fails requests in ``AsyncLLM.shutdown``, limits
+    ``uvicorn``'s graceful shutdown, and returns a code that is not 0 once the engine is dead.
+    """
+    from vllm.entrypoints.generate import api_router
+
+    original = take(api_router, "init_generate_state")
+
+    async def init_generate_state(engine_client: Any, state: Any, *args: Any, **kw: Any) -> None:
+        await original(engine_client, state, *args, **kw)
+        if not serves(engine_client.vllm_config.model_config):
+            return
+        from vllm.entrypoints.launchers.api_server import entry
+
+        from vllm_diffusion.server.ending import UNREAD_SECONDS, Ending
+
+        take(type(engine_client), "shutdown")
+        take(type(engine_client), "check_admission")
+        Ending(engine_client).install()
+        serve_http = take(entry, "serve_http")
+        entry.serve_http = partial(serve_http, timeout_graceful_shutdown=UNREAD_SECONDS)
+
+    api_router.init_generate_state = init_generate_state

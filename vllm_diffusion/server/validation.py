@@ -20,7 +20,8 @@ from vllm_diffusion.server.sampling_fields import (
     refused_by_model,
 )
 from vllm_diffusion.server.structured import EDITS
-from vllm_diffusion.server.wording import check_wording
+from vllm_diffusion.server.wording import check_wording, said_first
+from vllm_diffusion.wording import read_wording
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -89,10 +90,29 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
             )
     if refused := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
         raise _invalid(*refused)
+    _check_end(params)
     if params.thinking_token_budget is not None and (
         refused := against_budget(params, decode.policy, vllm_config)
     ):
         raise _invalid(*refused)
+
+
+def _check_end(params: SamplingParams) -> None:
+    """A text with a form has to come to an end, so some token must stand for it.
+
+    Tool calls and ``response_format`` have become a grammar by now, keywords and lengths as well.
+    """
+    asked = params.structured_outputs
+    if asked is None or asked.all_constraints_none() or params.all_stop_token_ids:
+        return
+    is_worded = read_wording(params.extra_args) is not None
+    field = said_first(params.extra_args or {}) if is_worded else "structured_outputs"
+    raise VLLMValidationError(
+        f"{field} cannot be honoured: no end token is known, with which such a text must end; this "
+        "checkpoint names none in config.json, generation_config.json or its tokenizer. Add "
+        "eos_token_id to generation_config.json, or say stop_token_ids in the request",
+        parameter=field,
+    )
 
 
 def against_budget(params: SamplingParams, policy: str, vllm_config: VllmConfig) -> Refusal | None:
