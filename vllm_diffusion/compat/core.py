@@ -1,0 +1,60 @@
+"""Patches in the engine core, and of the configuration that every process shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_diffusion.compat.patch import has_kernels, once, take
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+
+@once
+def runner_without_triton() -> None:
+    """Model Runner V2 for diffusion models where vLLM has no Triton (CPU).
+
+    Without it: "Model Runner V2 requires Triton" at start-up, although this
+    package brings the runner's kernels. Acts in every process, since the
+    scheduler and the worker must agree on the runner. Only where ``HAS_TRITON``
+    is False. Remove when vLLM chooses V2 on CPUs without Triton.
+    """
+    from vllm.config import VllmConfig
+    from vllm.config import vllm as config_module
+
+    if config_module.HAS_TRITON:
+        return
+    choose = take(VllmConfig, "use_v2_model_runner").fget
+    validate = take(VllmConfig, "_validate_v2_model_runner")
+
+    def use_v2_model_runner(self: VllmConfig) -> bool:
+        return True if has_kernels(self.model_config) else choose(self)
+
+    def _validate_v2_model_runner(self: VllmConfig) -> None:
+        if not has_kernels(self.model_config):
+            validate(self)
+        elif unsupported := self._get_v2_model_runner_unsupported_features():
+            raise ValueError(f"Model Runner V2 does not support: {', '.join(unsupported)}")
+
+    VllmConfig.use_v2_model_runner = property(use_v2_model_runner)  # type: ignore[assignment]
+    VllmConfig._validate_v2_model_runner = _validate_v2_model_runner  # type: ignore[method-assign]
+
+
+@once
+def no_draft_round_trip() -> None:
+    """No round trip to the worker after each step for draft tokens that nobody reads.
+
+    Without it every step of a diffusion model asks the worker process for its
+    canvases once more, although this package's scheduler derives their widths
+    itself. Acts in the engine core, where its scheduler says so. Remove when
+    vLLM asks the scheduler whether it wants draft tokens.
+    """
+    from vllm.v1.engine.core import EngineCore
+
+    original = take(EngineCore, "post_step")
+
+    def post_step(self: EngineCore, model_executed: bool) -> None:
+        if getattr(self.scheduler, "reads_draft_tokens", True):
+            original(self, model_executed)
+
+    EngineCore.post_step = post_step  # type: ignore[method-assign]
