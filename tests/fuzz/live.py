@@ -21,8 +21,8 @@ SERVER_ARGS = (
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     *("--max-num-seqs", "16"),
 )
-ADDRESS_SPACE = 40_000_000 << 10
-"""Of each process: torch maps much that it never touches."""
+ADDRESS_SPACE = 12 << 30
+"""Of each process, which maps some 3 GiB at rest."""
 MAX_RSS = 5 << 30
 """Of each process; what a small model needs is below 1.5 GiB."""
 PLAIN = {"prompt": "x", "max_tokens": 4, "temperature": 0}

@@ -80,7 +80,7 @@ def ordinary() -> st.SearchStrategy[str]:
         return st.one_of(
             st.lists(inner, min_size=2, max_size=3).map(lambda many: f"({'|'.join(many)})"),
             inner.map(lambda one: f"(?:{one})"),
-            _row(inner),
+            _row(inner.map(lambda one: f"(?:{one})")),
         )
 
     return _row(st.recursive(atoms, nest, max_leaves=6))
