@@ -16,7 +16,7 @@ class Case:
     kind: str
     """The strategy that drew it."""
     route: str
-    body: Any
+    body: Any = None
     """JSON; ``raw`` is sent in its place where it is said."""
     constraint: dict[str, Any] = field(default_factory=dict)
     """``json``, ``regex``, ``choice``, ``lark``, ``tags`` or ``tools``: what the judge reads."""

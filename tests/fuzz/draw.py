@@ -36,7 +36,8 @@ def draw(strategy: st.SearchStrategy[Case], count: int, number: int) -> list[Cas
 
 
 def cases(number: int, kinds: list[str] | None = None) -> Iterator[Case]:
-    """Cases of all kinds, mixed, without end."""
+    """Cases of all kinds, mixed, without end; each once."""
+    seen: set[str] = set()
     chosen = kinds or list(ALL)
     weight = sum(WEIGHTS[kind] for kind in chosen)
     for turn in itertools.count():
@@ -45,4 +46,7 @@ def cases(number: int, kinds: list[str] | None = None) -> Iterator[Case]:
             count = max(1, round(BATCH * WEIGHTS[kind] / weight))
             batch += draw(ALL[kind], count, number * 100_003 + turn)
         Random(f"{number}/{turn}").shuffle(batch)
-        yield from batch
+        for case in batch:
+            if case.name not in seen:
+                seen.add(case.name)
+                yield case

@@ -136,7 +136,7 @@ def gathered(found: list[Any]) -> list[Choice]:
 def text_faults(
     case: Case, reason: str | None, message: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    if reason not in ENDS:
+    if reason not in ENDS and not (reason is None and case.is_stream):
         yield "finish reason", f"{reason!r}"
     if reason not in FULL:
         return

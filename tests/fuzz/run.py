@@ -42,6 +42,8 @@ class Run:
         self.is_forked, self.timeout, self.confirms = is_forked, timeout, confirms
         self.findings: list[Finding] = []
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.results: dict[str, str] = {}
+        """By the case's name: a fault, or what else came of it."""
         self.restarts = 0
         self.top_rss = 0
         self.longest = {"wait": 0.0, "health wait": 0.0}
@@ -146,7 +148,8 @@ class Run:
         if is_cut(case, answer):
             found += self.unfinished(case, answer)
         with self.lock:
-            self.counts[case.kind, outcome(case, answer, found)] += 1
+            self.results[case.name] = outcome(case, answer, found)
+            self.counts[case.kind, self.results[case.name]] += 1
             for one in found:
                 if one.fault == "hang":
                     self.trouble.append(("hang", one.detail, [case]))
@@ -213,6 +216,7 @@ class Run:
         for fault, detail in faults.items():
             self.keep(Finding(fault, detail, case, answer))
             self.counts[case.kind, fault] += 1
+            self.results[case.name] = fault
         if not faults:
             self.counts[case.kind, "suspected, not confirmed"] += 1
         if {"hang", "memory", "dead"} & faults.keys():
@@ -257,4 +261,4 @@ def outcome(case: Case, answer: Answer, found: list[Finding]) -> str:
     if answer.status != 200:
         return f"refused {answer.status}"
     ends = {reason for reason, _ in choices(case, answer)}
-    return "length" if "length" in ends and case.constraint else "served"
+    return "cut short" if "length" in ends and case.constraint else "right"
