@@ -74,6 +74,7 @@ def main() -> int:
                 else:
                     stream = until(time.monotonic() + 60 * args.minutes, stream)
                 run.drive(stream, bar)
+                run.make_smaller()
     except KeyboardInterrupt:
         pass
     finally:

@@ -15,6 +15,7 @@ from typing import Any
 from tests.fuzz.case import Answer, Case, Finding
 from tests.fuzz.judge import FULL, choices, is_cut, judge
 from tests.fuzz.live import LimitedServer, Sender, Watcher
+from tests.fuzz.shrink import shrink
 
 TIMEOUT = 60
 MAX_RESTARTS = 30
@@ -221,6 +222,24 @@ class Run:
             self.counts[case.kind, "suspected, not confirmed"] += 1
         if {"hang", "memory", "dead"} & faults.keys():
             self.restart()
+
+    def make_smaller(self, most: int = 12) -> None:
+        """Shrink one finding of each fault and kind, while the server is up."""
+        seen: set[tuple[str, str]] = set()
+        for number, one in enumerate(self.findings):
+            key = (one.fault, one.case.kind)
+            if one.fault in COLLECTIVE or key in seen or len(seen) >= most or self.is_dead:
+                continue
+            seen.add(key)
+            least = shrink(one.case, lambda case, fault=one.fault: self.has(case, fault))
+            answer = self.sender(least)
+            found = [f for f in judge(least, answer) if f.fault == one.fault]
+            if found and least != one.case:
+                found[0].save(self.folder / "small", self.seed)
+                self.findings[number] = found[0]
+
+    def has(self, case: Case, fault: str) -> bool:
+        return any(one.fault == fault for one in judge(case, self.sender(case)))
 
     def summary(self) -> str:
         """A table of outcomes by kind, and the run's figures."""

@@ -12,6 +12,7 @@ from tests.fuzz import instances
 from tests.fuzz.case import Answer, Case
 from tests.fuzz.draw import cases
 from tests.fuzz.judge import faults, is_cut
+from tests.fuzz.shrink import shrink
 from tests.structured.suite import groups
 
 # What needs the network, another dialect, or what a judge is free to think.
@@ -158,3 +159,19 @@ def test_a_seed_draws_the_same_cases() -> None:
     for case in first:
         read = Case.from_json(json.loads(json.dumps(case.to_json())))
         assert read.name == case.name
+
+
+def test_a_failing_request_is_made_smaller() -> None:
+    """Of the schema, only what it takes is left, in the body and for the judge."""
+    properties = {name: {"type": "string", "title": name} for name in "abcdef"}
+    properties["c"]["pattern"] = "x"
+    schema = {"type": "object", "properties": properties, "required": list("abc")}
+    body = {"prompt": "hi", "seed": 7, "structured_outputs": {"json": schema}}
+
+    def fails(case: Case) -> bool:
+        assert case.constraint == case.body["structured_outputs"]
+        return "pattern" in json.dumps(case.constraint)
+
+    least = shrink(Case("schema", "/v1/completions", body, {"json": schema}), fails)
+    assert least.body["structured_outputs"] == {"json": {"properties": {"c": {"pattern": "x"}}}}
+    assert least.body.keys() == {"prompt", "structured_outputs"}

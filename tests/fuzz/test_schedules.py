@@ -13,7 +13,7 @@ from tests.fuzz.requests import Asked
 from tests.fuzz.schedules import Bench, Schedule, check, draw, name_of, shrink
 from tests.parity.families import FAMILIES, Family
 
-NUM_SCHEDULES = 2
+NUM_SCHEDULES = 3
 
 
 @pytest.fixture(scope="module")
