@@ -24,7 +24,7 @@ TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs bench fuzz schedules suite soak lm-eval doctor lock clean distclean
+.PHONY: help setup serve test check fix docs bench fuzz fuzz-openapi schedules suite soak lm-eval doctor lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ bench: setup ## diffusion against its autoregressive twin (ARGS= goes to the scr
 
 fuzz: setup ## random requests to a live server, judged (MINUTES=10 SEED= ARGS=)
 	$(TEST_ENV) $(BIN)/python -m tests.fuzz.drive --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# In an environment of its own, build/schemathesis: from the network, and nothing in .venv changes.
+fuzz-openapi: setup ## schemathesis on the server's own /openapi.json (MODEL=, URL=, EXAMPLES=30)
+	@VENV='$(VENV)' MODEL='$(MODEL)' scripts/fuzz_openapi.sh
 
 schedules: setup ## random schedules of every family against each request alone (COUNT=200 SEED=)
 	$(TEST_ENV) $(BIN)/python -m tests.fuzz.schedules --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from tests.parity.engines import Engine
     from tests.parity.families import Family
 
+
+def _form(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """An object that must have this key: nothing of it is the model's choice."""
+    return {"json": {"type": "object", "properties": {name: value}, "required": [name]}}
+
+
+LONG_NAME = "a name of é that fills more than one block"
 CONSTRAINTS: tuple[dict[str, Any], ...] = (
     {"regex": "[a-f]{5,20}"},
     {"regex": "(ab|c)+é"},
+    {"regex": "the same for everybody: [a-f]+"},
     {"choice": ["yes", "no", "émile"]},
-    {
-        "json": {
-            "type": "object",
-            "properties": {"é": {"type": "string", "maxLength": 8}},
-            "required": ["é"],
-        }
-    },
+    {"choice": ["one long text in two forms: no", "one long text in two forms: yes"]},
     {"json": {"type": "array", "items": {"type": "integer"}, "maxItems": 4}},
-    {"json": {"type": "object", "properties": {"a": {"enum": [1, "x"]}, "b": {"type": "boolean"}}}},
+    _form("é", {"type": "string", "maxLength": 8}),
+    _form(LONG_NAME, {"type": "string", "maxLength": 12}),
+    _form(LONG_NAME, {"enum": [1, "x"]}),
 )
 WORDS: tuple[dict[str, Any], ...] = (
     {"diffusion_keywords": ["ab"]},
@@ -106,14 +110,16 @@ def draw_request(family: Family, rng: Random, max_len: int) -> Asked:
         "seed": rng.randrange(1000),
     }
     constraint = ""
+    max_tokens = rng.choice([rng.randint(1, 24), rng.randint(1, 70)])
     turn = rng.random()
-    if turn < 0.3:
+    if turn < 0.4:
         constraint = json.dumps(rng.choice(CONSTRAINTS))
-    elif turn < 0.45:
+        max_tokens = rng.randint(60, 100)  # what cannot fit would be refused
+    elif turn < 0.5:
         extra |= rng.choice(WORDS)
+        max_tokens = max(max_tokens, 30)
     elif turn < 0.75:
         fields |= rng.choice(SAMPLING)
-    max_tokens = rng.choice([rng.randint(1, 24), rng.randint(1, 70)])
     return Asked(
         length,
         rng.randrange(3),
