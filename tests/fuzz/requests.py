@@ -28,10 +28,14 @@ CONSTRAINTS: tuple[dict[str, Any], ...] = (
     {"choice": ["yes", "no", "émile"]},
     {"choice": ["one long text in two forms: no", "one long text in two forms: yes"]},
     {"json": {"type": "array", "items": {"type": "integer"}, "maxItems": 4}},
+)
+FORMS: tuple[dict[str, Any], ...] = (
     _form("é", {"type": "string", "maxLength": 8}),
+    _form("name", {"type": "string", "maxLength": 12}),
     _form(LONG_NAME, {"type": "string", "maxLength": 12}),
     _form(LONG_NAME, {"enum": [1, "x"]}),
 )
+"""Where whole blocks leave no choice, which has its own way through a step."""
 WORDS: tuple[dict[str, Any], ...] = (
     {"diffusion_keywords": ["ab"]},
     {"diffusion_keywords": ["k", "é"], "diffusion_max_chars": 40},
@@ -93,7 +97,8 @@ class Asked:
             yield replace(self, length=self.length // 2)
         for name in ("fields", "extra"):
             said = json.loads(getattr(self, name))
-            for key in said:
+            # Without these two the text would be another one each time.
+            for key in sorted(said.keys() - {"seed", "temperature"}):
                 less = {other: value for other, value in said.items() if other != key}
                 yield replace(self, **{name: json.dumps(less)})
         if self.constraint:
@@ -113,7 +118,9 @@ def draw_request(family: Family, rng: Random, max_len: int) -> Asked:
     max_tokens = rng.choice([rng.randint(1, 24), rng.randint(1, 70)])
     turn = rng.random()
     if turn < 0.4:
-        constraint = json.dumps(rng.choice(CONSTRAINTS))
+        constraint = json.dumps(rng.choice(rng.choice([CONSTRAINTS, FORMS])))
+        if extra.get("diffusion_policy") == "self_speculation":
+            extra = {}  # which takes no constraints
         max_tokens = rng.randint(60, 100)  # what cannot fit would be refused
     elif turn < 0.5:
         extra |= rng.choice(WORDS)

@@ -66,7 +66,7 @@ def draw(family: Family, rng: Random) -> Schedule:
         for _ in range(number)
     )
     aborts = tuple((rng.randrange(1, 30), at) for at in range(number) if rng.random() < 0.12)
-    losses = tuple(sorted(rng.sample(range(1, 40), rng.choice([0, 1, 2, 4]))))
+    losses = tuple(sorted(rng.sample(range(1, 25), rng.choice([0, 1, 2, 5]))))
     return Schedule(name_of(family), rng.randrange(-1, len(TIGHT)), requests, aborts, losses)
 
 
