@@ -30,6 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         started.close()
 
 
+@pytest.mark.skipif(not known(is_open=False), reason="known.json lists no mended fault")
 def test_known_faults_stay_mended(run: Run) -> None:
     run.drive(known(is_open=False))
     assert not run.findings, run.summary()
