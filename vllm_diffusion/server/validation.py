@@ -103,9 +103,10 @@ def _check_end(params: SamplingParams) -> None:
     Tool calls and ``response_format`` have become a grammar by now, keywords and lengths as well.
     """
     asked = params.structured_outputs
-    if asked is None or asked.all_constraints_none() or params.all_stop_token_ids:
-        return
     is_worded = read_wording(params.extra_args) is not None
+    is_free = asked is None or asked.all_constraints_none()
+    if (is_free and not is_worded) or params.all_stop_token_ids:
+        return
     field = said_first(params.extra_args or {}) if is_worded else "structured_outputs"
     raise VLLMValidationError(
         f"{field} cannot be honoured: no end token is known, with which such a text must end; this "
