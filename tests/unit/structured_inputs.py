@@ -76,8 +76,8 @@ TINY_SIZE = 640
 @functools.cache
 def tiny_spec() -> TokenizerSpec:
     tokenizer = TinyTokenizer()
-    mask_id = tokenizer.backend_tokenizer.token_to_id("<|mask|>")
-    return TokenizerSpec.of(tokenizer, TINY_SIZE, mask_id if mask_id is not None else 0)
+    mask_id = tokenizer.backend_tokenizer.token_to_id("<|MASK|>")
+    return TokenizerSpec.of(tokenizer, TINY_SIZE, mask_id)
 
 
 @functools.cache
