@@ -123,8 +123,7 @@ SCHEMAS: list[Any] = [
     {"anyOf": [{"required": ["a"]}, {"required": ["b"]}], **ONE},
     {"allOf": [{"not": {"required": ["a"]}}, {"minProperties": 1}]},
     {"type": "integer", "minimum": 2, "exclusiveMaximum": 4.0, "multipleOf": 2.0},
-    {"$ref": "#/$defs/s", "maxLength": 1, "$defs": {"s": {"type": "string", "not": {"const": 1}}}}
-    if False else {"$ref": "#/$defs/s", "maxLength": 1, "$defs": {"s": {"type": "string"}}},
+    {"$ref": "#/$defs/s", "maxLength": 1, "$defs": {"s": {"type": "string"}}},
 ]  # fmt: skip
 
 
@@ -156,13 +155,12 @@ def test_closing() -> None:
 
 
 REFUSED: list[tuple[Any, str, str]] = [
-    ({"properties": {"x/y": {"contains": {}}}}, "the keyword contains", "/properties/x~1y"),
+    ({"properties": {"x/y": {"contains": {}}}}, "keyword contains", "/properties/x~1y"),
     ({"items": {"$dynamicRef": "#a"}}, r"the keyword \$dynamicRef", "/items"),
-    ({"anyOf": [{}, {"propertyNames": {"minLength": 2}}]}, "propertyNames is served as", "/anyOf/1"),
+    ({"anyOf": [{}, {"propertyNames": {"minLength": 2}}]}, "propertyNames is", "/anyOf/1"),
     ({"items": {"propertyNames": False}}, "propertyNames is served as", "/items"),
     ({"items": {"enum": ["abc"], "maxLength": 1}}, "no value of enum or const", "/items"),
-    ({"$defs": {"d": {"pattern": "(?!a)"}}}, "pattern='.*' in an expression is not regular|pattern=",
-     r"/\$defs/d"),
+    ({"$defs": {"d": {"pattern": "(?!a)"}}}, "pattern=.* not regular", r"/\$defs/d"),
     ({"patternProperties": {"a\\b": {}}}, "pattern=", "/patternProperties"),
     ({"items": {"type": "integer", "maximum": 1 << 54}}, "maximum=18014398509481984", "/items"),
     ({"items": {"multipleOf": 0.01}}, "multipleOf=0.01", "/items"),
@@ -180,9 +178,10 @@ REFUSED: list[tuple[Any, str, str]] = [
      "if is served where 'k'", "/items"),
     ({"items": {"$ref": "#/$defs/a", "unevaluatedProperties": False}, "$defs": {"a": {}}},
      "unevaluatedProperties is served as false", "/items"),
-    ({"items": {"anyOf": [{}], "unevaluatedItems": False}}, "unevaluatedItems is not served", "/items"),
-    ({"items": {"dependentRequired": {str(n): ["a"] for n in range(7)}}}, "more than six", "/items"),
-    ({"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"a": {"items": [{}]}}},
+    ({"items": {"anyOf": [{}], "unevaluatedItems": False}}, "unevaluatedItems is not", "/items"),
+    ({"items": {"dependentRequired": {str(n): [] for n in range(7)}}}, "more than six", "/items"),
+    ({"$schema": "http://json-schema.org/draft-07/schema#",
+      "properties": {"a": {"items": [{}]}}},
      "prefixItems since draft 2020-12", "/properties/a"),
 ]  # fmt: skip
 
