@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-llguidance = pytest.importorskip("llguidance")
+pytest.importorskip("llguidance")
+
+import llguidance
 
 from tests.unit.structured_inputs import LIMITS
 from vllm_diffusion.structured.constraint import RefusedError
@@ -70,7 +72,8 @@ def node_of(schema: Any) -> Any:
 
 def grammar_of(schema: Any) -> str:
     closed = {**schema, "additionalProperties": False}
-    return json.dumps({**closed, "x-guidance": {"whitespace_flexible": False}})
+    options = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return json.dumps({**closed, "x-guidance": options})
 
 
 def fits(grammar: str, text: str) -> bool:
@@ -140,13 +143,12 @@ def test_what_is_refused(spec: Any, words: str) -> None:
 def test_strings_do_not_hold_the_end_of_their_tag() -> None:
     schema = {"type": "object", "properties": {"s": {"type": "string"}, "e": {"enum": ["</f>"]}},
               "required": ["s", "e"]}  # fmt: skip
-    spec = {"type": "tag", "begin": "<f>", "content": {"type": "json_schema", "json_schema": schema},
-            "end": "</f>"}  # fmt: skip
+    spec = {**TAG, "content": {"type": "json_schema", "json_schema": schema}}
     assert unbroken(schema, "")["properties"]["s"] == {"type": "string"}
     dfa = byte_dfa(ToNode(node_of, LIMITS.nesting).of(spec), LIMITS)
     assert dfa is not None
     for inside, is_in in (("a<b", True), ("<", True), ("<<<", True), ("</f>", False), ("", True),
-                          ("a</", False), ("<</", False), ("/<", True), ('\\"<', True)):  # fmt: skip
+                          ("a</", False), ("<</", False), ("/<", True)):  # fmt: skip
         whole = f'<f>{{"s": "{inside}", "e": "</f>"}}</f>'
         assert dfa.accepts(whole.encode()) == is_in, inside
 
