@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.test_grammar_walk import MASK, STOP, TEXTS, WORDS, ListMatcher, fill_up
 
+from tests.unit.test_frontier import MASK, STOP, TEXTS, WORDS, ListMatcher, fill_up, thoughts
 from vllm_diffusion.structured.budget import (
     Budget,
     BudgetMatcher,
@@ -17,10 +17,7 @@ from vllm_diffusion.structured.budget import (
     Markers,
     ThinkingCanvas,
 )
-from vllm_diffusion.structured.frontier import Vocabulary
 from vllm_diffusion.structured.matcher import first_allowed
-from vllm_diffusion.structured.reasoning import ThinkingMatcher
-from vllm_diffusion.structured.shortest_end import Closing
 
 START, END = 7, 8
 SINGLE = Markers(start=(START,), end=(END,), forced=(END,))
@@ -31,12 +28,10 @@ def canvas_of(matcher: BudgetMatcher, num_left: int) -> ThinkingCanvas:
     return ThinkingCanvas(
         matcher=matcher,
         bits_W=np.zeros(WORDS, dtype=np.uint32),
-        vocabulary=Vocabulary(
-            mask_id=MASK, stop_ids=(STOP,), encode=lambda text: list(map(int, text))
-        ),
-        closing=Closing(WORDS, (STOP,), tuple(range(1, 9))),
+        mask_id=MASK,
         block_length=4,
         num_left=num_left,
+        known_end=None,
     )
 
 
@@ -71,8 +66,8 @@ def test_thoughts_end_within_their_budget(
 @settings(max_examples=300, deadline=None)
 @given(TEXTS, st.integers(0, 9), st.integers(0, 2**32))
 def test_a_grammar_follows_the_end(texts: list[tuple[int, ...]], budget: int, seed: int) -> None:
-    thoughts = ThinkingMatcher(ListMatcher(texts), lambda tokens: tokens[-1:] == [END], [START])
-    matcher = BudgetMatcher(thoughts, Budget(SINGLE, budget, is_thinking=True, is_once=True))
+    inner = thoughts(ListMatcher(texts), (END,))
+    matcher = BudgetMatcher(inner, Budget(SINGLE, budget, is_thinking=True, is_once=True))
     text, _ = fill_up(canvas_of(matcher, 100), random.Random(seed))
     assert text[-1] == STOP
     if END in text:  # else the thoughts have ended the text
@@ -153,8 +148,8 @@ def test_a_phrase_without_the_models_own_marker_comes_once() -> None:
 
 def test_thoughts_may_end_by_what_only_the_parser_knows() -> None:
     """Of a tool call, say; the grammar behind it is left alone."""
-    thoughts = ThinkingMatcher(ListMatcher([(1, 2)]), lambda tokens: tokens[-1:] == [4], [START])
-    matcher = BudgetMatcher(thoughts, Budget(SINGLE, 2, is_thinking=True, is_once=True))
+    inner = thoughts(ListMatcher([(1, 2)]), (4,))
+    matcher = BudgetMatcher(inner, Budget(SINGLE, 2, is_thinking=True, is_once=True))
     assert all(accepted(matcher, 3, 4, 1, 2, STOP))
     assert matcher.is_done
 

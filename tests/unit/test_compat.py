@@ -25,6 +25,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.engine.input_processor import InputProcessor
+from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
@@ -39,6 +40,8 @@ TARGETS = {
     "runner_without_triton": (VllmConfig, "use_v2_model_runner"),
     "request_validation": (SamplingParams, "_validate_diffusion"),
     "structured_output_validation": (SamplingParams, "_validate_structured_outputs"),
+    "constraint_compilation": (AsyncLLM, "add_request"),
+    "output_isolation": (OutputProcessor, "process_outputs"),
     "prompt_validation": (InputProcessor, "process_inputs"),
     "request_acceptance": (AsyncLLM, "add_request"),
     "no_draft_round_trip": (EngineCore, "post_step"),
@@ -74,6 +77,8 @@ def test_the_patches_are_frozen() -> None:
         "runner_without_triton",
         "request_validation",
         "structured_output_validation",
+        "constraint_compilation",
+        "output_isolation",
         "prompt_validation",
         "request_acceptance",
         "no_draft_round_trip",
@@ -208,6 +213,51 @@ def test_vllms_refusal_of_other_diffusion_models_stays(fresh: Callable[[], None]
     fresh()
     with pytest.raises(VLLMValidationError, match="not yet supported with diffusion models"):
         SamplingParams(temperature=0.5)._validate_diffusion(OTHER_DIFFUSION)
+
+
+def test_constraints_are_compiled_before_our_requests_alone(
+    fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Any] = []
+    prepared: list[Any] = []
+
+    async def add_request(self: Any, request_id: str, prompt: Any, params: Any, **kw: Any) -> str:
+        taken.append((request_id, params.extra_args))
+        return request_id
+
+    async def prepare(params: Any, vllm_config: Any, tokenizer: Any) -> object:
+        prepared.append(params)
+        return object()
+
+    monkeypatch.setattr(AsyncLLM, "add_request", add_request)
+    monkeypatch.setattr("vllm_diffusion.server.compilation.prepare", prepare)
+    monkeypatch.setattr("vllm_diffusion.server.compilation.check_early", lambda params, model: None)
+    fresh()
+    for model, isolates in ((OTHER, False), (OTHER_DIFFUSION, False), (OURS, True)):
+        engine = SimpleNamespace(
+            model_config=model,
+            vllm_config=None,
+            input_processor=SimpleNamespace(tokenizer=None),
+            output_processor=SimpleNamespace(),
+        )
+        call = AsyncLLM.add_request(engine, "one", "x", SamplingParams(), reasoning_ended=True)
+        assert asyncio.run(call) == "one"
+        assert hasattr(engine.output_processor, "isolates") == isolates
+    assert len(prepared) == 1
+    assert [said for _, said in taken] == [None, None, {"_reasoning_ended": True}]
+
+
+def test_outputs_of_other_models_stay_together(
+    fresh: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        OutputProcessor, "process_outputs", lambda self, outputs: seen.append(outputs)
+    )
+    fresh()
+    processor = OutputProcessor.__new__(OutputProcessor)
+    OutputProcessor.process_outputs(processor, [1, 2])
+    assert seen == [[1, 2]]
 
 
 def test_acceptance_metrics_of_other_models_stay(fresh: Callable[[], None]) -> None:

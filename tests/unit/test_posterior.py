@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.structured_inputs import LIMITS, dfa_of, vocabulary_of
 from vllm_diffusion.kernels.dispatch import forced as forced_implementation
 from vllm_diffusion.structured.posterior import (
     Automata,
@@ -23,8 +24,7 @@ from vllm_diffusion.structured.posterior import (
     path,
     summed,
 )
-from vllm_diffusion.structured.regex_dfa import TooLargeError, byte_table
-from vllm_diffusion.structured.token_dfa import Automaton, over_tokens
+from vllm_diffusion.structured.token_dfa import Automaton, automaton_of, over_tokens
 
 SPELLED = [b"a", b"b", b"ab", b"1", b"<mask>", b"<stop>", b"<also>"]
 MASK, STOPS = 4, (5, 6)
@@ -42,10 +42,11 @@ REGEXES = [
 ]
 
 
-def compile_regex(
-    regex: str, spelled: list[bytes], stop_ids: tuple[int, ...], never: list[int]
-) -> Automaton:
-    return over_tokens(*byte_table(regex), spelled, stop_ids, never)
+@functools.cache
+def compile_regex(regex: str) -> Automaton:
+    """With every way to cut a text into tokens."""
+    vocabulary = vocabulary_of(SPELLED, [MASK, *STOPS])
+    return automaton_of(over_tokens(dfa_of(regex), vocabulary, LIMITS, is_cut=False), STOPS)
 
 
 def spell(tokens: tuple[int, ...]) -> str | None:
@@ -97,7 +98,7 @@ def brute_force(
 def block_of(
     regexes: list[str], log_p_KLV: torch.Tensor, fixed: list[list[int]], ends: list[int], slack: int
 ) -> tuple[Block, Automata]:
-    automata = [compile_regex(regex, SPELLED, STOPS, [MASK]) for regex in regexes]
+    automata = [compile_regex(regex) for regex in regexes]
     block = Block(
         log_p_KLV=log_p_KLV,
         fixed_KL=torch.tensor(fixed),
@@ -258,70 +259,3 @@ def test_a_forced_token_may_be_arbitrarily_improbable():
     _, factor = summed(block, automata, has_factors=True)
     marginal = log_p[0, 1, 1] + factor[0, 1, automata.class_KV[0, 1]]
     assert marginal.exp().item() == pytest.approx(1.0, abs=1e-6)
-
-
-@pytest.mark.parametrize("regex", REGEXES)
-def test_fits_says_whether_any_text_is_left(regex):
-    automaton = compile_regex(regex, SPELLED, STOPS, [MASK])
-    log_p = torch.zeros(3, len(SPELLED))
-    for known in itertools.product([-1, 0, 1, 2, 3, 5], repeat=3):
-        expected = bool(brute_force(regex, log_p, list(known), 3, 2))
-        if not brute_force(regex, log_p, [-1] * 3, 3, 2):
-            continue
-        tokens = [None if token < 0 else token for token in known]
-        assert automaton.fits(automaton.start, tokens, 2) == expected, known
-
-
-def test_steps_follow_the_language():
-    automaton = compile_regex("a*b", SPELLED, STOPS, [MASK])
-    state = automaton.start
-    for token in (0, 0, 2, 5):
-        state = automaton.step(state, token)
-        assert state is not None
-    assert state == automaton.done
-    assert automaton.step(state, 3) == automaton.done
-    assert automaton.step(automaton.start, 3) is None
-    assert automaton.distance_N[automaton.start] == 2
-
-
-def test_what_no_tokens_can_spell_is_refused():
-    with pytest.raises(ValueError, match="no text"):
-        compile_regex("x+", SPELLED, STOPS, [MASK])
-    with pytest.raises(ValueError, match="unterminated"):
-        compile_regex("(", SPELLED, STOPS, [MASK])
-
-
-def test_automata_beyond_the_bounds_are_refused(monkeypatch):
-    monkeypatch.setattr("vllm_diffusion.structured.token_dfa.MAX_EDGES", 3)
-    with pytest.raises(TooLargeError, match="edges"):
-        compile_regex("[ab]{3}", SPELLED, STOPS, [MASK])
-    monkeypatch.setattr("vllm_diffusion.structured.token_dfa.MAX_CELLS", 3)
-    with pytest.raises(TooLargeError, match="states"):
-        compile_regex("[ab]{3}", SPELLED, STOPS, [MASK])
-
-
-def test_forced_texts_are_cut_as_the_tokenizer_does():
-    def encode(text: str) -> list[int]:
-        return {"ab": [2], "aba": [2, 0], "abab1": [2, 2, 3], "bab1": [1, 2, 3], "b1": [1, 3]}.get(
-            text, [SPELLED.index(char.encode()) for char in text]
-        )
-
-    table = byte_table("abab1(a|b)")
-    automaton = over_tokens(*table, SPELLED, STOPS, [MASK], encode)
-    state = automaton.start
-    # "ab", and then "ab1", which this tokenizer cuts into its letters.
-    for token, other in ((2, 0), (0, 2), (1, 2)):
-        assert automaton.step(state, other) is None
-        following = automaton.step(state, token)
-        assert following is not None
-        state = following
-    assert automaton.step(state, 3) is not None
-
-
-def test_the_last_token_of_a_forced_text_may_merge_with_what_follows():
-    table = byte_table("1a(b|1)")
-    automaton = over_tokens(*table, SPELLED, STOPS, [MASK], lambda text: [3, 0][: len(text)])
-    state = automaton.step(automaton.start, 3)
-    assert state is not None
-    assert automaton.step(state, 0) is not None
-    assert automaton.step(state, 2) is not None

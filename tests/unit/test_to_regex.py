@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import json
 import random
-import re
+import time
+from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_diffusion.structured.regex_dfa import TooLargeError, byte_table
-from vllm_diffusion.structured.to_regex import of_choices, of_schema
-from vllm_diffusion.structured.token_dfa import Automaton, over_tokens
+from tests.unit.structured_inputs import LIMITS, random_path, spelled_by, vocabulary_of
+from vllm_diffusion.structured.constraint import TooLargeError
+from vllm_diffusion.structured.json_schema.to_regex import NotRegularError, ToRegex, integers
+from vllm_diffusion.structured.regex_dfa import ByteDfa, byte_dfa
+from vllm_diffusion.structured.token_dfa import automaton_of, over_tokens
 
 PRINTABLE = [bytes([byte]) for byte in range(0x20, 0x7F)]
 SPELLED = [*PRINTABLE, "é".encode(), b"\n", b"\t", b'", "', b'": ', b"true", b"<stop>"]
-STOP = len(SPELLED) - 1
+SPELLED += [bytes([byte]) for byte in range(0x80, 0xC0)] + [b"\xc3", b"\xe2", b"\xf0"]
+STOP = SPELLED.index(b"<stop>")
+VOCABULARY = vocabulary_of(SPELLED, [STOP])
 SPACED = (", ", ": ")
+
+
+def made(schema: Any, separators: tuple[str, str] = SPACED, *, is_closed: bool = True) -> ByteDfa:
+    node = ToRegex(schema, separators, LIMITS, is_closed=is_closed).of(schema)
+    dfa = byte_dfa(node, LIMITS)
+    assert dfa is not None
+    return dfa
 
 
 def obj(**properties: object) -> dict[str, object]:
@@ -37,194 +49,144 @@ FLAT = [
     {"anyOf": [{"type": "string"}, {"type": "null"}], "title": "Optional"},
     obj(name={"type": "string"}, age={"type": "integer"}, ok={"type": "boolean", "title": "Ok"}),
     obj(**{"a.b": {"type": "number"}, "in": obj(x={"type": "null"})}) | {"$id": "any"},
+    {"type": "string", "pattern": "^a+\\\\?$"},
+    {"type": "string", "pattern": "[0-9]$", "title": "x"},
+    {"type": "integer", "minimum": -3, "exclusiveMaximum": 120},
+    {
+        "type": "array",
+        "prefixItems": [{"type": "null"}, {"type": "integer"}],
+        "items": False,
+        "minItems": 2,
+    },
+    {"oneOf": [{"type": "null"}, {"type": "string", "maxLength": 2}]},
+    {
+        "type": "object",
+        "properties": {"a": {"type": "null"}, "b": {"const": 1}, "c": {"const": 2}},
+        "required": ["b"],
+    },
+    {"type": "object", "properties": {"a": {"const": 1}, "b": {"const": 2}, "c": False}},
+    {"$defs": {"d": {"enum": [1, 2]}}, "type": "array", "items": {"$ref": "#/$defs/d"}},
+    {"enum": ["a", "b"], "type": "string"},
+    {"allOf": [{"type": "boolean"}]},
 ]
-NOT_FLAT = [
+NOT_FLAT: list[Any] = [
     {},
     True,
     {"type": ["string", "null"], "minLength": 3},
     {"anyOf": [{"type": "null"}, {"type": "object"}]},
-    {"anyOf": []},
-    {"type": "integer", "minimum": 3},
-    {"type": "string", "pattern": "a+"},
-    {"type": "string", "maxLength": 65},
+    {"type": "number", "minimum": 3},
+    {"type": "integer", "multipleOf": 3},
+    {"type": "integer", "minimum": 3, "maximum": 2},
+    {"type": "integer", "minimum": 0.5},
+    {"type": "string", "pattern": "a(?=b)"},
+    {"type": "string", "pattern": "a+", "maxLength": 3},
+    {"type": "string", "format": "date"},
+    {"type": "string", "maxLength": 513},
+    {"type": "string", "minLength": 3, "maxLength": 2},
     {"type": "array"},
+    {"type": "array", "items": {"const": 1}, "uniqueItems": True},
+    {"type": "array", "prefixItems": [{"const": 1}]},
     {"type": "object"},
-    {"enum": [[1]]},
-    {"type": "object", "properties": {"a": {"type": "null"}}},
+    {"enum": [1, "a"], "type": "string"},
+    {"enum": [1, 2], "minimum": 2},
+    {"oneOf": [{"type": "integer"}, {"type": "number"}]},
+    {"oneOf": [{"type": "integer"}, {"enum": [1]}]},
+    {"anyOf": [{"const": 1}], "type": "integer"},
+    {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["b"]},
+    {"type": "object", "properties": {f"{n}": {"type": "null"} for n in range(25)}},
     obj(a={"type": "null"}) | {"additionalProperties": True},
+    obj(a={"type": "null"}) | {"minProperties": 1},
     obj(a={"$ref": "#"}),
+    {"$ref": "#/$defs/a", "$defs": {"a": {"const": 1}}, "maximum": 1},
 ]
-
-
-PYTHON = [
-    "a|ab|abb",
-    "[^a]*",
-    "[^-a]+|.{2}",
-    r"\d+(?:-\w*)?",
-    r"[\u07f0-\u0900]{1,2}",
-    "[\u20a0-\U0001f650]",
-    r"\S\s\D?",
-    r"(?:[^\"\\\\]|\\\\.){0,3}",
-    "(?:ab?){2,}?",
-    "(a|b|)c?",
-]
-
-
-def matches(regex: str, text: str, **flags: bool) -> bool:
-    table, is_final = byte_table(regex, **flags)
-    state = 0
-    for byte in text.encode():
-        state = int(table[state, byte])
-    return bool(is_final[state])
-
-
-def random_text(automaton: Automaton, rng: random.Random) -> str:
-    """A walk that heads for the end after a while."""
-    state, out = automaton.start, b""
-    for at in range(400):
-        edges = (automaton.src_E == state).nonzero()[0]
-        if at > 30:
-            ahead = automaton.distance_N[automaton.dst_E[edges]]
-            edges = edges[ahead == ahead.min()]
-        edge = rng.choice(list(edges))
-        token = rng.choice(list((automaton.class_V == automaton.class_E[edge]).nonzero()[0]))
-        if token == STOP:
-            return out.decode()
-        out += SPELLED[token]
-        state = int(automaton.dst_E[edge])
-    raise AssertionError("the walk does not end")
 
 
 @pytest.mark.parametrize("schema", FLAT, ids=json.dumps)
-def test_what_the_automaton_spells_is_what_the_schema_allows(schema):
-    regex = of_schema(schema, SPACED, is_closed=True)
-    assert regex is not None
-    automaton = over_tokens(*byte_table(regex), SPELLED, [STOP], [])
+def test_what_the_automaton_spells_is_what_the_schema_allows(schema: Any) -> None:
+    tokens = over_tokens(made(schema), VOCABULARY, LIMITS, is_cut=False)
+    automaton = automaton_of(tokens, [STOP])
     rng = random.Random(0)
-    texts = [random_text(automaton, rng) for _ in range(60)]
-    for text in texts:
+    for _ in range(60):
+        text = spelled_by(VOCABULARY, random_path(automaton, rng)).decode()
         value = json.loads(text)
         jsonschema.validate(value, schema)
-        # Numbers may be written in several ways; and escapes.
-        if "\\" not in text and "number" not in json.dumps(schema):
-            assert text.replace("-0", "0") == json.dumps(value, ensure_ascii=False)
+        # Numbers may be written in several ways.
+        if "number" not in json.dumps(schema):
+            assert text == json.dumps(value, ensure_ascii=False)
 
 
-@pytest.mark.parametrize(
-    ("schema", "value"),
-    [
-        ({"type": "string"}, 'a "quoted" \\ é \u20ac \U0001f600 \n'),
-        ({"type": "number"}, -12.5e-7),
-        ({"type": "integer"}, 0),
-        (FLAT[3], [1, -2]),
-        (FLAT[4], []),
-        (FLAT[9], {"name": "", "age": 10**20, "ok": False}),
-        (FLAT[10], {"a.b": 0.1, "in": {"x": None}}),
-    ],
-)
-def test_valid_json_is_matched_in_both_spellings(schema, value):
-    for separators in (SPACED, (",", ":")):
-        regex = of_schema(schema, separators, is_closed=True)
-        assert regex is not None
-        for ascii_only in (True, False):
-            text = json.dumps(value, separators=separators, ensure_ascii=ascii_only)
-            assert matches(regex, text)
-            assert not matches(regex, text + " ")
+VALUES: list[Any] = [
+    None, True, 0, 3, 119, 120, -3, -4, "", "a", "aa\\", "b1", "x" * 5, [], [1], [2, 1], [1, 2, 3],
+    [None, 7], {}, {"a": None}, {"b": 1}, {"a": None, "b": 1}, {"a": None, "b": 1, "c": 2},
+    {"a": 1}, {"a": 1, "b": 2}, {"b": 2}, {"c": 2}, "a b", 'quo"te', "ü\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", [s for s in FLAT if "$id" not in s], ids=json.dumps)
+@pytest.mark.parametrize("separators", [SPACED, (",", ":")])
+def test_all_valid_values_are_allowed(schema: Any, separators: tuple[str, str]) -> None:
+    """With the properties in the schema's order, and no others."""
+    known = list(schema.get("properties", ())) if isinstance(schema, dict) else []
+    dfa, validator = made(schema, separators), jsonschema.Draft202012Validator(schema)
+    for value in VALUES:
+        text = json.dumps(value, ensure_ascii=False, separators=separators)
+        is_closed = not isinstance(value, dict) or set(value) <= set(known)
+        assert dfa.accepts(text.encode()) == (validator.is_valid(value) and is_closed), text
+        assert not dfa.accepts(text.encode() + b" ")
 
 
 @pytest.mark.parametrize("schema", NOT_FLAT, ids=json.dumps)
-def test_other_schemas_are_left_to_the_matcher(schema):
-    assert of_schema(schema, SPACED, is_closed=True) is None
+def test_other_schemas_are_left_to_the_matcher(schema: Any) -> None:
+    with pytest.raises(NotRegularError):
+        made(schema)
 
 
-def test_an_object_that_may_hold_more_is_left_to_the_matcher():
+def test_an_object_that_may_hold_more_is_left_to_the_matcher() -> None:
     schema = obj(a={"type": "null"})
-    assert of_schema(schema, SPACED, is_closed=False) is None
-    assert of_schema(schema | {"additionalProperties": False}, SPACED, is_closed=False) is not None
+    with pytest.raises(NotRegularError):
+        made(schema, is_closed=False)
+    assert made(schema | {"additionalProperties": False}, is_closed=False)
 
 
-def test_choices_are_read_back():
-    choices = ["yes", "no way", 'a "b" | "c"', "\\d+", "tab\t", "line\n", "é", "\x7f"]
-    # As vLLM writes them: JSON's escapes.
-    quoted = [json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f") for text in choices]
-    regex = of_choices("root ::= " + " | ".join(quoted))
-    assert regex is not None
-    for choice in choices:
-        assert matches(regex, choice)
-    assert not matches(regex, "1")
-    assert not matches(regex, "yesno way")
+BOUNDS = st.none() | st.integers(-1200, 1200)
 
 
-@pytest.mark.parametrize(
-    "grammar", ['root ::= "a" b\nb ::= "c"', 'root ::= "a"+', "root ::= [a-z]"]
-)
-def test_other_grammars_are_no_choices(grammar):
-    assert of_choices(grammar) is None
-
-
-@pytest.mark.parametrize(
-    ("regex", "text", "expected"),
-    [
-        (r"^\d{2}$", "12", True),
-        (r"\d", "\u0663", False),  # a digit of another script
-        (r"\w+", "é", False),
-        (r"[\w-]+", "a-b_", True),
-        (r"[^\d]", "x", True),
-        (r"[^\d]", "7", False),
-        (r"\D", "7", False),
-        (r"a.b", "a\nb", True),
-        (r"a|ab", "ab", True),
-        (r"\$\$", "$$", True),
-        (r"[[]x", "[x", True),
-        (r"\\d", "\\d", True),
-        (r"\s", "\u00a0", True),
-    ],
-)
-def test_expressions_mean_what_xgrammar_takes_them_for(regex, text, expected):
-    import xgrammar
-
-    spelled = [bytes([byte]) for byte in range(256)]
-    info = xgrammar.TokenizerInfo(spelled, stop_token_ids=[0])
-    compiled = xgrammar.GrammarCompiler(info).compile_regex(regex)
-    matcher = xgrammar.GrammarMatcher(compiled, override_stop_tokens=[0])
-    assert (matcher.accept_string(text) and matcher.accept_token(0)) == expected
-    assert matches(regex, text, dot_all=True) == expected
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.sampled_from(PYTHON), st.data())
-def test_the_automaton_over_bytes_matches_what_python_matches(regex, data):
-    alphabet = st.sampled_from(
-        'ab1-_" \\né\u07ff\u0800\u20ac\ud7ff\ue000\uffff\U0001f600\U0010ffff'
-    )
-    text = data.draw(st.one_of(st.text(alphabet, max_size=6), st.from_regex(regex, fullmatch=True)))
-    # Surrogates are no text, and to xgrammar a no-break space is space.
-    if any("\ud800" <= char <= "\udfff" or char == "\u00a0" for char in text):
+@given(BOUNDS, BOUNDS)
+def test_integers_between_bounds(low: int | None, high: int | None) -> None:
+    if low is not None and high is not None and low > high:
+        with pytest.raises(NotRegularError):
+            integers(low, high)
         return
-    assert matches(regex, text) == bool(re.fullmatch(regex, text, flags=re.ASCII))
+    dfa = byte_dfa(integers(low, high), LIMITS)
+    assert dfa is not None
+    near = {0, 1, 9, 10, 99, 100, 999, 1000, 12345, *range(-30, 30)}
+    near |= {bound + n for bound in (low or 0, high or 0) for n in range(-12, 13)}
+    for number in near | {-number for number in near}:
+        is_in = (low is None or low <= number) and (high is None or number <= high)
+        assert dfa.accepts(str(number).encode()) == is_in, number
+    for text in ("-0", "00", "01", "", "-", "+1", "1.0"):
+        assert not dfa.accepts(text.encode())
 
 
-@pytest.mark.parametrize("regex", [r"a(?=b)", r"(a)\1", r"\bword", "a^b", r"(?<!a)b"])
-def test_what_is_not_regular_is_refused(regex):
-    with pytest.raises(ValueError, match="not regular"):
-        byte_table(regex)
+def test_integers_beyond_a_machine_word() -> None:
+    dfa = made({"type": "integer", "minimum": 0, "maximum": 10**20})
+    assert dfa.accepts(b"100000000000000000000")
+    assert dfa.accepts(b"99999999999999999999")
+    assert not dfa.accepts(b"100000000000000000001")
 
 
-def test_what_cannot_be_read_is_refused():
-    with pytest.raises(ValueError, match="unterminated"):
-        byte_table("(")
-    with pytest.raises(ValueError, match="more than ASCII"):
-        byte_table(r"\d", has_ascii_classes=False)
+def test_deep_schemas_are_large_or_refused_at_once() -> None:
+    def nested(levels: int) -> Any:
+        schema: Any = {"type": "integer"}
+        for _ in range(levels):
+            schema = {"type": "array", "items": schema}
+        return schema
 
-
-@pytest.mark.parametrize("regex", ["(a|b)*a(a|b){15}", "(?:.{1000}){1000}", "a{100000}"])
-def test_an_automaton_has_bounds(regex):
-    with pytest.raises(TooLargeError, match="more than"):
-        byte_table(regex)
-
-
-def test_bounded_strings_make_small_automata():
-    regex = of_schema({"type": "string", "maxLength": 64}, SPACED, is_closed=True)
-    assert regex is not None
-    table, _ = byte_table(regex)
-    assert len(table) < 2000
+    assert made(nested(5)).dead < 500
+    # Each level holds the one within twice.
+    start = time.process_time()
+    with pytest.raises(TooLargeError):
+        made(nested(60))
+    assert time.process_time() - start < 2.0
+    assert made({"type": "string", "maxLength": 64}).dead < 2000
+    assert made(obj(**{f"field{n}": {"type": "string"} for n in range(60)})).dead < 2000

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.structured_inputs import longest_first, vocabulary_of
 from vllm_diffusion.params import InvalidFieldError, read_fields
 from vllm_diffusion.plan import make_plan
-from vllm_diffusion.structured.frontier import GuidedCanvas, Vocabulary
-from vllm_diffusion.structured.lexical import Lexicon, Reading, WordingMatcher
+from vllm_diffusion.structured.frontier import ConstrainedCanvas
+from vllm_diffusion.structured.lexical import LexicalMatcher, read_spec, spec_of
 from vllm_diffusion.structured.lexical_dfa import phrases_of
 from vllm_diffusion.structured.matcher import Bits, first_allowed, is_allowed
-from vllm_diffusion.structured.shortest_end import Closing
 from vllm_diffusion.wording import WORDING_PARSERS, Wording, read_wording
 
 STOP, MASK = 0, 1
@@ -34,23 +34,11 @@ V = len(SPELLED)
 WORDS = -(-V // 32)
 
 
-def encode(text: str) -> list[int]:
-    """The longest token first."""
-    rest, tokens = text.encode(), []
-    while rest:
-        token = max((t for t in range(2, V) if rest.startswith(SPELLED[t])), key=_length)
-        tokens.append(token)
-        rest = rest[len(SPELLED[token]) :]
-    return tokens
+VOCABULARY = vocabulary_of(SPELLED, [STOP, MASK], longest_first([b"", b"", *SPELLED[2:]]))
 
 
-def _length(token: int) -> int:
-    return len(SPELLED[token])
-
-
-def matcher(wording: Wording) -> WordingMatcher:
-    lexicon = Lexicon(SPELLED, WORDS, never=[STOP, MASK], encode=encode)
-    return WordingMatcher(Reading(phrases_of(wording), lexicon), (STOP,))
+def matcher(wording: Wording) -> LexicalMatcher:
+    return LexicalMatcher.of(wording, VOCABULARY, (STOP,))
 
 
 def holds(text: str, wording: Wording) -> bool:
@@ -144,13 +132,13 @@ def test_a_canvas_ends_in_time(wording: Wording, seed: int, spare: int) -> None:
     if not shortest:
         return
     num_left = len(shortest) + spare
-    canvas = GuidedCanvas(
+    canvas = ConstrainedCanvas(
         matcher=start,
         bits_W=np.zeros(WORDS, dtype=np.uint32),
-        vocabulary=Vocabulary(mask_id=MASK, stop_ids=(STOP,), encode=encode),
-        closing=Closing(WORDS, (STOP,), tuple(range(2, V))),
+        mask_id=MASK,
         block_length=4,
         num_left=num_left,
+        known_end=shortest,
     )
     text: list[int] = []
     while text[-1:] != [STOP]:
@@ -177,13 +165,15 @@ def test_a_canvas_ends_in_time(wording: Wording, seed: int, spare: int) -> None:
 @given(wordings(), st.lists(st.sampled_from(ALPHABET + "c"), max_size=8).map("".join))
 def test_the_table_with_keywords_within(wording: Wording, text: str) -> None:
     wording = Wording(wording.keywords, wording.without)
-    tables = phrases_of(wording).byte_table()
-    assert tables is not None
-    table, is_final = tables
-    state = 0
-    for byte in text.encode():
-        state = table[state, byte]
-    assert is_final[state] == holds(text, wording)
+    dfa = phrases_of(wording).byte_dfa()
+    assert dfa is not None
+    assert dfa.accepts(text.encode()) == holds(text, wording)
+    assert not dfa.accepts(text.encode() + b"\xc3")
+
+
+@given(wordings())
+def test_a_spec_is_read_back(wording: Wording) -> None:
+    assert read_spec(spec_of(wording)) == wording
 
 
 def refused(**said: Any) -> InvalidFieldError:
@@ -208,7 +198,7 @@ def refused(**said: Any) -> InvalidFieldError:
         ({"min_chars": 5, "max_chars": 4}, "min_chars", "diffusion_max_chars is 4"),
         ({"keywords": ["foxes"], "max_chars": 4}, "keywords", "'foxes' has more than the 4"),
         ({"keywords": ["foxes"], "without": ["ox"]}, "keywords", "'foxes' holds 'ox'"),
-        ({"keywords": ["a" * 40000]}, "keywords", "all texts together may have 32768 bytes"),
+        ({"keywords": ["a" * 9000]}, "keywords", "all texts together may have 8192 bytes"),
     ],
     ids=str,
 )

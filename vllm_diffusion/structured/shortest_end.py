@@ -79,6 +79,8 @@ class _Search:
 
 
 def _options(mask: bytes, order_C: np.ndarray) -> np.ndarray:
+    if not mask:
+        return order_C[:0]  # beyond a bound of the parser
     is_open = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), bitorder="little")[:256]
     return order_C[is_open[order_C] != 0]
 

@@ -142,7 +142,15 @@ class Rewriter:
             kept["pattern"] = self._pattern(kept["pattern"], pointer)
         if kept.get("format") is not None and kept["format"] not in FORMATS:
             del kept["format"]
-        for key in ("minLength", "maxLength", "minItems", "maxItems", "minProperties"):
+        counts = (
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "minProperties",
+            "maxProperties",
+        )
+        for key in counts:
             if isinstance(kept.get(key), float):
                 kept[key] = int(kept[key])
 
@@ -252,7 +260,8 @@ class Rewriter:
                 pointer,
             )
         kept.clear()
-        kept["enum"] = lists
+        here = self.validator.evolve(schema=node)
+        kept["enum"] = [chosen for chosen in lists if here.is_valid(chosen)]
 
     def _negation(self, node: Schema, kept: Schema, more: list[Any], pointer: str) -> None:
         if "not" not in node:
@@ -264,7 +273,7 @@ class Rewriter:
         if not said:
             raise RefusedError("not=true allows no value", pointer)
         if set(said) == {"required"} and len(said["required"]) == 1:
-            more.append({"anyOf": [{"type": _types_but("object")}, _without(said["required"][0])]})
+            more.append(_without(said["required"][0]))  # what is no object meets ``required``
             return
         if set(said) == {"type"}:
             kinds = [said["type"]] if isinstance(said["type"], str) else said["type"]
@@ -338,14 +347,20 @@ def _finite(schema: Any) -> list[Any] | None:
         return None
     said = set(schema) - ANNOTATIONS - {"type"}
     if said == {"const"}:
-        return [schema["const"]]
+        return [schema["const"]] if _is_valid(schema, schema["const"]) else []
     if said == {"enum"}:
-        return list(schema["enum"])
+        return [value for value in schema["enum"] if _is_valid(schema, value)]
     return [True, False] if schema.get("type") == "boolean" and not said else None
 
 
+def _is_valid(schema: Any, value: Any) -> bool:
+    import jsonschema
+
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(value))
+
+
 def _is_in(value: Any, values: list[Any]) -> bool:
-    return any(json.dumps(value, sort_keys=True) == json.dumps(v, sort_keys=True) for v in values)
+    return _is_valid({"enum": values}, value)
 
 
 def _is_composed(root: Any) -> bool:

@@ -1,0 +1,207 @@
+"""Constraints compiled by other processes: within their time and memory, once, and after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llguidance")
+pytest.importorskip("msgspec")
+
+import msgspec
+
+from tests.unit.structured_inputs import LIMITS, tiny_spec, tiny_vocabulary
+from vllm_diffusion.structured import service as module
+from vllm_diffusion.structured.compiled import Compiled
+from vllm_diffusion.structured.compiler import Compiler
+from vllm_diffusion.structured.constraint import Constraint, RefusedError
+from vllm_diffusion.structured.lexical import spec_of
+from vllm_diffusion.structured.limits import Limits
+from vllm_diffusion.structured.service import CompileService, _Process
+from vllm_diffusion.wording import Wording
+
+NAME = Constraint("regex", "[a-z]{1,9}")
+REFUSED = Constraint("regex", "(")
+SLOW = Constraint("regex", "(?:[a-f]{0,40}[d-j]{0,40}x?){40}")
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[_Process]:
+    """One compiling process, which tests end and start again."""
+    made = _Process(tiny_spec(), LIMITS)
+    yield made
+    made.end()
+
+
+def test_a_process_compiles_as_this_one_does(process: _Process) -> None:
+    found = process.compile(NAME)
+    here = Compiler(tiny_vocabulary(), LIMITS).compile(NAME)
+    assert found.digest == here.digest
+    assert found.ending == here.ending
+    assert found.tokens is not None
+    assert here.tokens is not None
+    for field in fields(here.tokens):
+        assert np.array_equal(getattr(found.tokens, field.name), getattr(here.tokens, field.name))
+    with pytest.raises(RefusedError, match="cannot be read"):
+        process.compile(REFUSED)
+    assert process.child is not None
+    assert process.child.poll() is None  # a refusal ends nothing
+
+
+def test_a_process_that_was_killed_is_started_again(process: _Process) -> None:
+    process.compile(NAME)
+    child = process.child
+    assert child is not None
+    child.kill()
+    child.wait()
+    assert process.compile(NAME).tokens is not None
+    assert process.child is not child
+
+
+def test_what_takes_too_long_or_too_much_is_refused(process: _Process) -> None:
+    """And the process that it has kept is ended."""
+    process.compile(NAME)
+    child = process.child
+    assert child is not None
+    process.limits = replace(LIMITS, seconds=0.001)
+    start = time.monotonic()
+    with pytest.raises(RefusedError, match=r"takes more than 0\.001 s.*\"seconds\""):
+        process.compile(SLOW)
+    assert time.monotonic() - start < 1.0
+    assert child.poll() is not None
+    assert process.child is None
+    # The next one gets a process of its own, and here one with next to no memory.
+    process.limits = replace(LIMITS, memory_bytes=1 << 20)
+    with pytest.raises(RefusedError, match="needs more than 1 MiB|nests too deep"):
+        process.compile(SLOW)
+    process.limits = LIMITS
+    assert process.compile(NAME).ending
+
+
+class CountingProcess:
+    """Compiles in this process, and counts."""
+
+    made: list[Constraint]
+
+    def __init__(self, spec: Any, limits: Limits) -> None:
+        self.compiler = Compiler(tiny_vocabulary(), limits)
+
+    def compile(self, constraint: Constraint) -> Compiled:
+        self.made.append(constraint)
+        if constraint.spec == "boom":
+            raise OSError("cannot be started")
+        return self.compiler.compile(constraint)
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileService]:
+    monkeypatch.setattr(CountingProcess, "made", [], raising=False)
+    monkeypatch.setattr(module, "_Process", CountingProcess)
+    made = CompileService(tiny_spec(), replace(LIMITS, cache_bytes=400_000))
+    yield made
+    made.close()
+
+
+def test_equal_constraints_are_compiled_once(service: CompileService) -> None:
+    assert service.known(NAME) is None
+    futures = [service.submit(NAME) for _ in range(8)]
+    assert len({id(future.result()) for future in futures}) == 1
+    assert service.compile(Constraint("regex", NAME.spec)) is service.known(NAME)
+    assert CountingProcess.made == [NAME]
+    service.compile(replace(NAME, is_closed=False))
+    assert len(CountingProcess.made) == 2
+    assert service.num_compiled >= 2
+    assert service.seconds > 0
+
+
+def test_refusals_are_kept(service: CompileService) -> None:
+    for _ in range(3):
+        with pytest.raises(RefusedError, match="cannot be read"):
+            service.compile(REFUSED)
+    with pytest.raises(RefusedError, match="cannot be read"):
+        service.known(REFUSED)
+    assert CountingProcess.made == [REFUSED]
+
+
+def test_other_errors_are_not_kept(service: CompileService) -> None:
+    boom = Constraint("regex", "boom")
+    for _ in range(2):
+        with pytest.raises(OSError, match="cannot be started"):
+            service.compile(boom)
+    assert CountingProcess.made == [boom, boom]
+    assert service.compile(NAME).ending
+
+
+def test_the_oldest_are_forgotten_by_bytes(service: CompileService) -> None:
+    specs = [Constraint("choice", json.dumps([f"text {n}"])) for n in range(12)]
+    sizes = [service.compile(spec).num_bytes for spec in specs]
+    assert sum(sizes) > 400_000
+    kept = [spec for spec in specs if service.known(spec)]
+    assert 0 < len(kept) < len(specs)
+    assert kept == specs[-len(kept) :]
+    assert sum(sizes[-len(kept) :]) <= 400_000
+    # One that is larger than the cache is kept until the next one comes.
+    large = Constraint("regex", "(a|b|c|d){900}")
+    assert service.compile(large).num_bytes > 0
+    assert service.known(large) is not None
+
+
+def test_a_future_is_gone_once_it_is_done(service: CompileService) -> None:
+    future: Future[Compiled] = service.submit(NAME)
+    future.result()
+    deadline = time.monotonic() + 5
+    while service.submit(NAME) is future and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert service.submit(NAME).result() is future.result()
+    assert CountingProcess.made == [NAME]
+
+
+CONSTRAINTS = [
+    NAME,
+    Constraint("choice", '["a", "é"]'),
+    Constraint("json", '{"type": "object"}'),
+    Constraint("json", '{"not": {"type": "null"}, "pattern": "^x+$"}'),
+    Constraint("lexical", spec_of(Wording(("é",), min_chars=3))),
+]
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
+@pytest.mark.parametrize("limits", [LIMITS, replace(LIMITS, edges=1)])
+def test_what_is_compiled_travels(constraint: Constraint, limits: Limits) -> None:
+    """Through the serializer that is between a front end and an engine."""
+    before = Compiler(tiny_vocabulary(), limits).compile(constraint)
+    data = msgspec.msgpack.decode(msgspec.msgpack.encode(before.pack()))
+    after = Compiled.unpack(data)
+    for name in ("digest", "ending", "is_shortest", "grammar", "hints", "lexical"):
+        assert getattr(after, name) == getattr(before, name)
+    for name in ("tokens", "dfa"):
+        one, other = getattr(before, name), getattr(after, name)
+        assert (one is None) == (other is None)
+        for field in fields(one) if one is not None else ():
+            mine, theirs = getattr(one, field.name), getattr(other, field.name)
+            assert np.array_equal(mine, theirs)
+            if isinstance(mine, np.ndarray):
+                assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+    assert after.num_bytes == before.num_bytes > 0
+
+
+def test_a_process_ends_with_its_front_end(process: _Process) -> None:
+    process.compile(NAME)
+    child = process.child
+    assert child is not None
+    assert process.connection is not None
+    process.connection.close()
+    assert child.wait(5) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)

@@ -1,0 +1,159 @@
+"""Structural tags, as expressions and as grammars, against texts that are known to fit or not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+pytest.importorskip("llguidance")
+
+import llguidance
+
+from tests.unit.structured_inputs import LIMITS
+from vllm_diffusion.structured.constraint import RefusedError
+from vllm_diffusion.structured.grammar_matcher import byte_tokenizer
+from vllm_diffusion.structured.json_schema.to_regex import NotRegularError, ToRegex
+from vllm_diffusion.structured.regex_dfa import byte_dfa
+from vllm_diffusion.structured.structural_tag import ToLark, ToNode, normalised, unbroken
+
+SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+JSON = {"type": "json_schema", "json_schema": SCHEMA}
+TAG = {"type": "tag", "begin": "<f>", "content": JSON, "end": "</f>"}
+OTHER = {"type": "tag", "begin": "<g>", "content": {"type": "regex", "pattern": "x+/"},
+         "end": ["</g>", "!"]}  # fmt: skip
+CALL, SECOND = '<f>{"a": 1}</f>', "<g>xx/</g>"
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"type": "const_string", "value": value}
+
+
+REGULAR: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    (text('a"\\.'), ['a"\\.'], ["", "a"]),
+    (JSON, ['{"a": 1}', '{"a": 2}'], ["{}", '{"a": 3}', '{"a":1}']),
+    (TAG, [CALL], ["", "<f>", CALL + CALL]),
+    (OTHER, [SECOND, "<g>x/!"], ["<g>/</g>", "<g>x</g>"]),
+    ({"type": "sequence", "elements": [text("a"), TAG]}, ["a" + CALL], [CALL, "a"]),
+    ({"type": "or", "elements": [text("a"), TAG]}, ["a", CALL], ["", "a" + CALL]),
+    ({"type": "tags_with_separator", "tags": [TAG, OTHER], "separator": "\n"},
+     ["", CALL, CALL + "\n" + SECOND], [CALL + CALL, "\n", CALL + "\n"]),
+    ({"type": "tags_with_separator", "tags": [TAG], "separator": "", "at_least_one": True},
+     [CALL, CALL * 3], [""]),
+    ({"type": "tags_with_separator", "tags": [TAG], "separator": ",", "stop_after_first": True},
+     ["", CALL], [CALL + "," + CALL]),
+    ({"type": "optional", "content": text("a")}, ["", "a"], ["aa"]),
+    ({"type": "plus", "content": text("a")}, ["a", "aaaa"], [""]),
+    ({"type": "star", "content": text("a")}, ["", "aaaa"], ["b"]),
+    ({"type": "repeat", "content": text("a"), "min": 2, "max": 3}, ["aa", "aaa"], ["a", "aaaa"]),
+]  # fmt: skip
+FREE: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    ({"type": "any_text"}, ["", "é\n", "<f>"], []),
+    ({"type": "any_text", "excludes": ["<f>", "é"]}, ["", "<g>", "<f"], ["a<f>", "é"]),
+    ({"type": "triggered_tags", "triggers": ["<f"], "tags": [TAG]},
+     ["", "hi", "hi" + CALL, CALL + "\n" + CALL + "bye"], ["<f", "<f>", CALL + "<f", "a<f>{}</f>"]),
+    ({"type": "triggered_tags", "triggers": ["<"], "tags": [TAG, OTHER], "at_least_one": True},
+     ["a" + SECOND, CALL + SECOND], ["", "a", "<"]),
+    ({"type": "triggered_tags", "triggers": ["<f"], "tags": [TAG], "stop_after_first": True},
+     ["hi", "hi" + CALL], [CALL + "bye", CALL + CALL]),
+    ({"type": "triggered_tags", "triggers": ["<f"], "tags": [TAG], "stop_after_first": True,
+      "at_least_one": True}, ["hi" + CALL], ["hi", ""]),
+    ({"type": "triggered_tags", "triggers": ["<f"], "tags": [TAG], "excludes": ["no"]},
+     ["hi" + CALL], ["no", CALL + "no"]),
+    ({"type": "sequence", "elements": [{"type": "any_text", "excludes": ["</t>"]}, text("</t>"),
+                                       JSON]}, ['hm</t>{"a": 1}'], ["hm", 'hm{"a": 1}']),
+]  # fmt: skip
+
+
+def node_of(schema: Any) -> Any:
+    return ToRegex(schema, (", ", ": "), LIMITS, is_closed=True).of(schema)
+
+
+def grammar_of(schema: Any) -> str:
+    closed = {**schema, "additionalProperties": False}
+    options = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    return json.dumps({**closed, "x-guidance": options})
+
+
+def fits(grammar: str, text: str) -> bool:
+    matcher = llguidance.LLMatcher(byte_tokenizer(), grammar, log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    data = list(text.encode())
+    if matcher.validate_tokens(data) != len(data) or (data and not matcher.consume_tokens(data)):
+        return False
+    return bool(matcher.is_accepting())
+
+
+@pytest.mark.parametrize(("spec", "good", "bad"), REGULAR, ids=lambda v: str(v)[:40])
+def test_regular_formats(spec: dict[str, Any], good: list[str], bad: list[str]) -> None:
+    dfa = byte_dfa(ToNode(node_of, LIMITS.nesting).of(spec), LIMITS)
+    assert dfa is not None
+    assert [one for one in good if not dfa.accepts(one.encode())] == []
+    assert [one for one in bad if dfa.accepts(one.encode())] == []
+
+
+@pytest.mark.parametrize(("spec", "good", "bad"), [*REGULAR, *FREE], ids=lambda v: str(v)[:40])
+def test_formats_as_grammars(spec: dict[str, Any], good: list[str], bad: list[str]) -> None:
+    grammar = ToLark(grammar_of, LIMITS.nesting).grammar(spec)
+    assert [one for one in good if not fits(grammar, one)] == []
+    assert [one for one in bad if fits(grammar, one)] == []
+
+
+@pytest.mark.parametrize("spec", [spec for spec, _, _ in FREE], ids=lambda v: str(v)[:40])
+def test_free_text_is_left_to_the_grammar(spec: dict[str, Any]) -> None:
+    with pytest.raises(NotRegularError):
+        ToNode(node_of, LIMITS.nesting).of(spec)
+
+
+def test_the_older_form() -> None:
+    spec = {"structures": [{"begin": "<f>", "schema": SCHEMA, "end": "</f>"}], "triggers": ["<f"]}
+    assert normalised(spec) == {"type": "triggered_tags", "triggers": ["<f"], "tags": [TAG]}
+    assert normalised({"format": TAG}) == TAG
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"format": {"type": "grammar", "grammar": "x"}}, "type='grammar' .* is not served"),
+        ({"format": {"value": "x"}}, "has a type"),
+        ({"format": text(5)}, "value=5 .* must be a text"),  # type: ignore[arg-type]
+        ({"format": {"type": "sequence", "elements": []}}, "elements .* not empty"),
+        ({"format": {**TAG, "end": [5]}}, "end of a tag"),
+        ({"format": {"type": "any_text", "max_tokens": 5}}, "bounded any_text"),
+        ({"format": {"type": "any_text", "excludes": [""]}}, "excludes"),
+        ({"format": {"type": "repeat", "content": TAG, "min": 3, "max": 2}}, "repeat .* counts"),
+        ({"format": {"type": "repeat", "content": TAG, "min": 0, "max": 10**9}}, "counts from 0"),
+        ({"format": {"type": "triggered_tags", "triggers": ["<x"], "tags": [TAG]}},
+         "begin='<f>' .* none of the triggers"),
+        ({"format": {"type": "triggered_tags", "triggers": [""], "tags": [TAG]}}, "triggers"),
+        ({"format": {**JSON, "style": "qwen_xml"}}, "style='qwen_xml'"),
+        ({"format": {"type": "plus"}}, "has a type"),
+        ({"structures": [{"begin": 5}]}, "structures of a structural tag have begin"),
+        ({}, "has a format"),
+        ([], "has a format"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_refused(spec: Any, words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        ToLark(grammar_of, LIMITS.nesting).grammar(normalised(spec))
+
+
+def test_strings_do_not_hold_the_end_of_their_tag() -> None:
+    schema = {"type": "object", "properties": {"s": {"type": "string"}, "e": {"enum": ["</f>"]}},
+              "required": ["s", "e"]}  # fmt: skip
+    spec = {**TAG, "content": {"type": "json_schema", "json_schema": schema}}
+    assert unbroken(schema, "")["properties"]["s"] == {"type": "string"}
+    dfa = byte_dfa(ToNode(node_of, LIMITS.nesting).of(spec), LIMITS)
+    assert dfa is not None
+    for inside, is_in in (("a<b", True), ("<", True), ("<<<", True), ("</f>", False), ("", True),
+                          ("a</", False), ("<</", False), ("/<", True)):  # fmt: skip
+        whole = f'<f>{{"s": "{inside}", "e": "</f>"}}</f>'
+        assert dfa.accepts(whole.encode()) == is_in, inside
+
+
+def test_the_number_of_formats_is_bounded() -> None:
+    spec = {"type": "sequence", "elements": [text("a")] * 3000}
+    with pytest.raises(RefusedError, match="at most 2000 formats"):
+        ToNode(node_of, LIMITS.nesting).of(spec)
