@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "class_stats.h"
 #include "denoise.h"
 #include "lattice.h"
 #include "row_stats.h"
@@ -13,7 +14,7 @@
 extern "C" {
 
 // Raised whenever a signature below changes; the binding refuses any other value.
-VD_EXPORT int vd_abi_version() { return 3; }
+VD_EXPORT int vd_abi_version() { return 4; }
 
 // Best level this processor runs: 0 portable, 1 avx2, 2 avx512.
 VD_EXPORT int vd_best_level() { return static_cast<int>(vd::best_level()); }
@@ -82,6 +83,22 @@ VD_EXPORT void vd_lattice_best(const vd::Lattice* in, const double* score, int64
                                int64_t* states) {
   for (int64_t k = 0; k < in->K; ++k) {
     vd::LatticeOf(*in, k).best(score + k * in->L * in->C, classes + k * in->L, states + k * in->L);
+  }
+}
+
+// Statistics by class of token of R rows of float32 logits.
+//   row       int64 (R), rows of `logits`, `columns` entries each
+//   classes   R addresses of int32 (columns), each row's classes
+//   sum, weighted   float64 (R, C); first, second float32 (R, C); token int64 (R, C)
+VD_EXPORT void vd_class_stats(const float* logits, int64_t columns, int64_t excluded, int64_t R,
+                              const int64_t* row, const int64_t* classes, int64_t C,
+                              int num_threads, double* sum, double* weighted, float* first,
+                              float* second, int64_t* token) {
+#pragma omp parallel for num_threads(num_threads) schedule(dynamic) if (num_threads > 1)
+  for (int64_t r = 0; r < R; ++r) {
+    vd::class_stats({logits + row[r] * columns, reinterpret_cast<const int32_t*>(classes[r]),
+                     columns, excluded, C},
+                    {sum + r * C, weighted + r * C, first + r * C, second + r * C, token + r * C});
   }
 }
 

@@ -1,18 +1,16 @@
 """The denoising step's candidates where automata hold requests to regular languages.
 
-A canvas's candidates are one text that its automaton allows, the most probable one or a draw, and
-how sure the model is of a token is the token's marginal under all texts that the automaton allows
-(Dang and Ermon, arXiv 2607.07026). So whatever the policy accepts can stand together.
+Rows of logits are read by class of token (``structured.class_stats``), and the text of a block is
+chosen among classes (``structured.block_text``). Nothing else is as wide as the vocabulary.
+Requests with a temperature take another way (``constrained_draws``).
 
-Where most of what the model expects at a position cannot follow, it has another text in mind, and
-what it says of the positions behind is about that one. They wait, and the position itself gets the
-model's own choice among what may follow.
-
-Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, V vocabulary.
+Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, C classes,
+R open positions that have a row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,49 +19,19 @@ import torch
 from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
-from vllm_diffusion.denoise.random import gumbel
-from vllm_diffusion.denoise.sample import temper
-from vllm_diffusion.structured.posterior import (
-    NEVER,
-    Automata,
-    Block,
-    best_text,
-    is_behind_end,
-    is_forced,
-    may_follow,
-    path,
-    summed,
-)
+from vllm_diffusion.structured import block_text
+from vllm_diffusion.structured.block_text import Scores
+from vllm_diffusion.structured.class_stats import class_stats
+from vllm_diffusion.structured.posterior import NEVER, Automata, Block
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from vllm_diffusion.denoise.sample import Candidates, Draws
+    from vllm_diffusion.denoise.sample import Candidates
     from vllm_diffusion.engine.canvases import Canvases
     from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
     from vllm_diffusion.structured.token_dfa import Automaton
 
-CUT = 1e4
-"""What top-k, top-p and min-p leave out is drawn only where no text is left without it."""
-
 UNKNOWN = 1e4
 """Nats; the entropy of no vocabulary."""
-TRUSTED = 0.5
-"""Share of what the model expects at a position that must be able to follow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """The model's own distributions."""
-
-    num_rows_K: NDArray[np.int64]
-    """Positions of each canvas that have a row of logits."""
-    row_KL: NDArray[np.int64]
-    """Their rows; behind them the last one."""
-    prob_KLV: Tensor
-    """float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +44,9 @@ class Texts:
     """int64. One text a canvas."""
     prob_KL: Tensor
     """float32. Marginals of its tokens."""
+    second_KL: Tensor | None
+    """float32, as the entropy; None where the candidates have both already."""
+    entropy_KL: Tensor | None
     is_chosen_KL: Tensor
     """bool. Positions that the automaton has a say in."""
     is_forced_KL: Tensor
@@ -100,16 +71,20 @@ class Texts:
         counts as unknown, and so do positions that wait.
         """
         index_K, is_behind_KL = self.index_K, self.is_behind_KL
+
+        def put(own_BL: Tensor, new_KL: Tensor | None, waiting: float) -> Tensor:
+            own_KL = own_BL[index_K]
+            if new_KL is not None:
+                own_KL = torch.where(self.is_chosen_KL, new_KL, own_KL)
+            return own_BL.index_copy(0, index_K, own_KL.masked_fill(is_behind_KL, waiting))
+
         token_KL = torch.where(self.is_chosen_KL, self.token_KL, answer.token_BL[index_K])
-        prob_KL = torch.where(self.is_chosen_KL, self.prob_KL, answer.prob_BL[index_K])
-        second_KL = answer.second_BL[index_K].masked_fill(is_behind_KL, 0.0)
-        entropy_KL = answer.entropy_BL[index_K].masked_fill(is_behind_KL, UNKNOWN)
         return replace(
             answer,
             token_BL=answer.token_BL.index_copy(0, index_K, token_KL),
-            prob_BL=answer.prob_BL.index_copy(0, index_K, prob_KL.masked_fill(is_behind_KL, 0.0)),
-            second_BL=answer.second_BL.index_copy(0, index_K, second_KL),
-            entropy_BL=answer.entropy_BL.index_copy(0, index_K, entropy_KL),
+            prob_BL=put(answer.prob_BL, self.prob_KL, 0.0),
+            second_BL=put(answer.second_BL, self.second_KL, 0.0),
+            entropy_BL=put(answer.entropy_BL, self.entropy_KL, UNKNOWN),
         )
 
 
@@ -122,7 +97,8 @@ class Constraints:
         self._stacked_of: tuple[Automaton, ...] = ()
         self._automata: Automata | None = None
 
-    def _stacked(self, starts: Sequence[TokenDfaMatcher], device: torch.device) -> Automata:
+    def stacked(self, starts: Sequence[TokenDfaMatcher], device: torch.device) -> Automata:
+        """The automata of a step's requests."""
         automata = tuple(start.tables.automaton for start in starts)
         if self._automata is None or automata != self._stacked_of:
             self._automata = Automata.stack(automata, device)
@@ -138,134 +114,85 @@ class Constraints:
         num_left: Sequence[int],
         tokens_BL: Tensor,
         masked_BL: Tensor,
-        draws: Draws | None,
-        expected: Expected,
     ) -> Texts:
-        """Choose texts, and write the marginals over the logits (N, V), as logarithms.
+        """Choose texts; the logits stay as they are.
 
         Args:
-            logits_NV: changed in place.
+            logits_NV: of the step.
             canvases: of the step.
             index: the constrained ones, K of them.
             starts: where their texts stand in front of the canvas.
             num_left: tokens that each request may still emit, from its canvas's first position.
             tokens_BL: int64 (B, L).
             masked_BL: bool (B, L).
-            draws: of the step.
-            expected: what ``expect`` has kept of the logits before anything was masked.
         """
         device, length = logits_NV.device, tokens_BL.shape[1]
-        automata = self._stacked(starts, device)
-        num_rows_K, row_KL = expected.num_rows_K, expected.row_KL
-        end_K = np.minimum(canvases.width_B[list(index)], num_left)
-        position_L = np.arange(length)
+        automata = self.stacked(starts, device)
+        picked = list(index)
+        num_rows_K = canvases.num_rows_B[picked]
+        end_K = np.minimum(canvases.width_B[picked], num_left)
         start_K = [start.state for start in starts]
-        host = np.concatenate(
-            (np.stack((index, start_K, end_K, np.array(num_left) - end_K, num_rows_K)).T, row_KL),
-            axis=1,
+        host = np.stack((index, start_K, end_K, np.array(num_left) - end_K)).T
+        index_K, start, end, slack = async_tensor_h2d(host, device=device).unbind(1)
+        open_KL = masked_BL[index_K]
+        fixed_KL = torch.where(open_KL, -1, tokens_BL[index_K])
+        # One copy to the host: what is settled. It is followed there anyway.
+        fixed = fixed_KL.cpu().numpy()
+        position_L = np.arange(length)
+        has_row = position_L < num_rows_K[:, None]
+        request_R, at_R = np.nonzero(has_row & (fixed < 0) & (position_L < end_K[:, None]))
+        row_R = canvases.row_start_B[picked][request_R] + at_R
+        classes = [start.tables.automaton.class_V for start in starts]
+        scores = self._scores(logits_NV, automata, starts, request_R, at_R, row_R, length)
+        class_KL = np.stack(
+            [one[np.maximum(row, 0)] for one, row in zip(classes, fixed, strict=True)]
         )
-        host_K = async_tensor_h2d(host, device=device)
-        index_K, start, end, slack, num_rows = host_K[:, :5].unbind(1)
-        row_KL_device = host_K[:, 5:]
-        fixed_KL = torch.where(masked_BL[index_K], -1, tokens_BL[index_K])
-        has_row_KL = torch.arange(length, device=device) < num_rows[:, None]
-        log_p_KLV = self._log_p(logits_NV, row_KL_device, has_row_KL)
-        block = Block(log_p_KLV, fixed_KL, start, end, slack)
-        to_exit, factor_KLC = summed(block, automata, has_factors=True)
-        assert factor_KLC is not None
-        factor_KLC = factor_KLC.float()
-        has_text_K = to_exit[0].gather(1, start[:, None])[:, 0] > NEVER
-        is_chosen_KL = (fixed_KL < 0) & has_row_KL & has_text_K[:, None]
+        block = Block(None, fixed_KL, start, end, slack)
+        text = block_text.block_text(
+            scores,
+            block,
+            async_tensor_h2d(class_KL.astype(np.int64), device=device),
+            automata,
+            block_text.TRUSTED,
+        )
+        is_chosen_KL = open_KL & async_tensor_h2d(has_row, device=device)
+        is_chosen_KL &= text.has_text[:, None]
         is_chosen_KL &= torch.arange(length, device=device) < end[:, None]
-        token_KL, state_KL = self._choose(
-            log_p_KLV, block, automata, row_KL_device, draws, len(logits_NV)
+        return Texts(
+            index_K=index_K,
+            token_KL=text.token,
+            prob_KL=text.prob,
+            second_KL=text.second,
+            entropy_KL=text.entropy,
+            is_chosen_KL=is_chosen_KL,
+            is_forced_KL=text.is_forced & is_chosen_KL,
+            is_behind_KL=text.is_behind & is_chosen_KL,
         )
-        may_follow_KLV = may_follow(state_KL, to_exit, block, automata)
-        mass_KL = expected.prob_KLV.masked_fill(~may_follow_KLV, 0.0).sum(dim=-1)
-        is_doubted_KL = (mass_KL < TRUSTED) & is_chosen_KL
-        num_doubted_KL = is_doubted_KL.cumsum(dim=1)
-        is_first_KL = is_doubted_KL & (num_doubted_KL == 1)
-        class_KLV = automata.class_KV[:, None].expand(log_p_KLV.shape)
-        marginal_KLV = log_p_KLV + factor_KLC.gather(2, class_KLV)
-        prob_KL = marginal_KLV.gather(2, token_KL[..., None])[..., 0].exp()
-        own_KLV = logits_NV[row_KL_device]
-        new_KLV = torch.where(is_chosen_KL[..., None], marginal_KLV.to(own_KLV.dtype), own_KLV)
-        local_KLV = own_KLV.masked_fill(~may_follow_KLV, NEVER)
-        new_KLV = torch.where(is_first_KL[..., None], local_KLV, new_KLV)
-        # Positions without a row point at the last one; that one is written once.
-        kept = np.flatnonzero(position_L < num_rows_K[:, None])
-        kept_at = async_tensor_h2d(kept, device=device)
-        logits_NV[row_KL_device.flatten()[kept_at]] = new_KLV.flatten(0, 1)[kept_at]
-        is_forced_KL = is_forced(factor_KLC, block, automata) & is_chosen_KL
-        is_behind_KL = is_behind_end(token_KL, automata) | ((num_doubted_KL > 0) & ~is_first_KL)
-        is_behind_KL &= is_chosen_KL & ~is_forced_KL
-        is_chosen_KL &= ~is_first_KL | is_forced_KL
-        return Texts(index_K, token_KL, prob_KL, is_chosen_KL, is_forced_KL, is_behind_KL)
 
-    def expect(
+    def _scores(
         self,
         logits_NV: Tensor,
-        canvases: Canvases,
-        index: Sequence[int],
-        length: int,
-    ) -> Expected:
-        """What the model expects at the constrained canvases' positions, grammar or not."""
-        num_rows_K = canvases.num_rows_B[list(index)]
-        row_KL = canvases.row_start_B[list(index), None] + np.minimum(
-            np.arange(length), num_rows_K[:, None] - 1
-        )
-        rows_KLV = logits_NV[async_tensor_h2d(row_KL, device=logits_NV.device)].float()
-        rows_KLV[..., self.mask_id] = NEVER
-        return Expected(num_rows_K, row_KL, rows_KLV.softmax(dim=-1))
-
-    def _log_p(self, logits_NV: Tensor, row_KL: Tensor, has_row_KL: Tensor) -> Tensor:
-        """The model's distributions; where the step has none, every token is as good."""
-        rows_KLV = logits_NV[row_KL].float()
-        rows_KLV[..., self.mask_id] = NEVER
-        return torch.where(has_row_KL[..., None], rows_KLV.log_softmax(dim=-1), 0.0)
-
-    @staticmethod
-    def _choose(
-        log_p_KLV: Tensor,
-        block: Block,
         automata: Automata,
-        row_KL: Tensor,
-        draws: Draws | None,
-        num_rows: int,
-    ) -> tuple[Tensor, Tensor]:
-        """The most probable text, or the drawn one of a request with a temperature; its states."""
-        best = best_text(block, automata)
-        if draws is None:
-            return best
-        at_N = torch.full((num_rows,), -1, device=row_KL.device, dtype=torch.int64)
-        at_N[draws.row_N] = torch.arange(len(draws.row_N), device=row_KL.device)
-        at_KL = at_N[row_KL]
-        is_drawn_K1 = (at_KL >= 0).any(dim=1, keepdim=True)
-        at_KL = at_KL.clamp(min=0)
-        flat = at_KL.flatten()
-        tempered_KLV = temper(
-            log_p_KLV.flatten(0, 1),
-            draws.temperature_N[flat],
-            draws.top_k_N[flat],
-            draws.top_p_N[flat],
-            None if draws.min_p_N is None else draws.min_p_N[flat],
-        ).view(log_p_KLV.shape)
-        scaled_KLV = log_p_KLV / draws.temperature_N[at_KL][..., None]
-        tempered_KLV = torch.where(tempered_KLV == NEVER, scaled_KLV - CUT, tempered_KLV)
-        block = replace(block, log_p_KLV=tempered_KLV)
-
-        def noise(position: int) -> Tensor:
-            at_K = at_KL[:, position]
-            return gumbel(
-                draws.seed_N[at_K],
-                draws.position_N[at_K],
-                draws.step_N[at_K],
-                log_p_KLV.shape[2],
-            )
-
-        to_exit, _ = summed(block, automata, has_factors=False)
-        drawn = path(tempered_KLV, to_exit, block, automata, noise)
-        return (
-            torch.where(is_drawn_K1, drawn[0], best[0]),
-            torch.where(is_drawn_K1, drawn[1], best[1]),
-        )
+        starts: Sequence[TokenDfaMatcher],
+        request_R: np.ndarray,
+        at_R: np.ndarray,
+        row_R: np.ndarray,
+        length: int,
+    ) -> Scores:
+        """Statistics of open positions; where the step has none, every token is as good."""
+        num_classes = automata.num_classes - 1
+        size_KC = automata.size_KC[:, None].expand(-1, length, -1)
+        total = size_KC.double().log()
+        first = torch.where(size_KC > 0, 0.0, NEVER)
+        second = torch.where(size_KC > 1, 0.0, NEVER)
+        token = automata.sample_KC[:, None].expand(-1, length, -1).clone()
+        weighted = torch.zeros_like(total)
+        if len(row_R):
+            class_RV = [starts[k].tables.automaton.class_V for k in request_R.tolist()]
+            stats = class_stats(logits_NV, row_R, class_RV, num_classes, self.mask_id)
+            places = async_tensor_h2d(np.stack((request_R, at_R)), device=logits_NV.device)
+            where = (places[0], places[1])
+            total[where], weighted[where] = stats.total, stats.weighted
+            first[where], second[where] = stats.first, stats.second
+            token[where] = stats.token.clamp(min=0)
+        return Scores(total, weighted, first, second, token)

@@ -18,6 +18,7 @@ from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
 from vllm_diffusion.engine.constrained import Constraints
+from vllm_diffusion.engine.constrained_draws import DrawnConstraints
 from vllm_diffusion.engine.failures import Failures
 from vllm_diffusion.engine.matchers import Matchers
 from vllm_diffusion.engine.requests import is_walked
@@ -142,12 +143,14 @@ class ConstrainedStep:
             self.mask(logits_NV)
             return None
         index, starts, num_left = zip(*found, strict=True)
-        constraints = self.constraints
-        expected = constraints.expect(logits_NV, self.canvases, index, tokens_BL.shape[1])
+        common = (self.canvases, index, starts, num_left, tokens_BL, masked_BL)
+        if draws is None:
+            self.mask(logits_NV)
+            return self.constraints.texts(logits_NV, *common)
+        drawn = DrawnConstraints(self.constraints)
+        expected = drawn.expect(logits_NV, self.canvases, index, tokens_BL.shape[1])
         self.mask(logits_NV)
-        return constraints.texts(
-            logits_NV, self.canvases, index, starts, num_left, tokens_BL, masked_BL, draws, expected
-        )
+        return drawn.texts(logits_NV, *common, draws, expected)
 
     def walk(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Check what the step accepted, and fill in what must follow: ``structured.frontier``."""

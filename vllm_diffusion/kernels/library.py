@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch  # noqa: F401  (its OpenMP runtime, see above)
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 LEVELS = ("portable", "avx2", "avx512")
 _LOGITS = (
     c_void_p,  # address
@@ -66,6 +66,21 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
         c_void_p,  # maxima of each class
         c_void_p,  # out: classes of the best texts
         c_void_p,  # out: states in front of them
+    ),
+    "vd_class_stats": (
+        c_void_p,  # logits
+        c_int64,  # columns
+        c_int64,  # excluded column
+        c_int64,  # rows
+        c_void_p,  # which rows
+        c_void_p,  # addresses of their classes
+        c_int64,  # classes
+        c_int,  # threads
+        c_void_p,  # out: sums
+        c_void_p,  # out: sums of p log p
+        c_void_p,  # out: log-probability of the most probable token
+        c_void_p,  # out: the runner-up's
+        c_void_p,  # out: the most probable token
     ),
 }
 """Arguments of the functions that return nothing."""

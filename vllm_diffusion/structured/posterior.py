@@ -15,8 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vllm_diffusion.kernels.cpu_lattice import Lattices
@@ -26,7 +30,7 @@ from vllm_diffusion.structured.token_dfa import FAR, Automaton
 NEVER = -torch.inf
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Automata:
     """One automaton a request, padded."""
 
@@ -35,8 +39,12 @@ class Automata:
     class_KE: Tensor
     """int64. C - 1 is the class that holds every token."""
     dst_KE: Tensor
-    class_KV: Tensor
-    """int64. Each token's class."""
+    class_V: tuple[NDArray[np.int32], ...]
+    """Each token's class, on the host: of each request."""
+    size_KC: Tensor
+    """int64 (K, C - 1). Tokens of each class."""
+    sample_KC: Tensor
+    """int64 (K, C - 1). A token of each class, 0 for none."""
     is_single_KC: Tensor
     """bool. Classes of one token."""
     distance_KN: Tensor
@@ -64,19 +72,27 @@ class Automata:
             class_E = torch.from_numpy(a.class_E)
             classes.append(torch.where(class_E == a.num_classes, num_classes - 1, class_E))
         pad = num_states - 1
-        class_KV = torch.stack([torch.from_numpy(a.class_V) for a in automata])
-        size_KC = torch.zeros(len(automata), num_classes, dtype=torch.int64)
-        size_KC.scatter_add_(1, class_KV, torch.ones_like(class_KV))
+        size_KC = padded([torch.from_numpy(a.size_C) for a in automata], num_classes - 1, 0)
+        samples = [torch.from_numpy(a.sample_C).clamp(min=0) for a in automata]
+        every = torch.zeros(len(automata), 1, dtype=torch.bool, device=device)
         return cls(
             src_KE=padded([torch.from_numpy(a.src_E) for a in automata], num_edges, pad),
             class_KE=padded(classes, num_edges, 0),
             dst_KE=padded([torch.from_numpy(a.dst_E) for a in automata], num_edges, pad),
-            class_KV=class_KV.to(device),
-            is_single_KC=(size_KC == 1).to(device),
+            class_V=tuple(a.class_V for a in automata),
+            size_KC=size_KC,
+            sample_KC=padded(samples, num_classes - 1, 0),
+            is_single_KC=torch.cat((size_KC == 1, every), dim=1),
             distance_KN=padded([torch.from_numpy(a.distance_N) for a in automata], num_states, FAR),
             stop_K=torch.tensor([a.num_classes - 1 for a in automata], device=device),
             num_classes=num_classes,
         )
+
+    @cached_property
+    def class_KV(self) -> Tensor:
+        """int64 (K, V), on the device: for requests with a temperature, and made for them alone."""
+        stacked = np.stack(self.class_V).astype(np.int64)
+        return torch.from_numpy(stacked).to(self.src_KE.device)
 
     @property
     def num_states(self) -> int:
@@ -106,9 +122,9 @@ Reduce = Callable[[Tensor, Tensor, int], Tensor]
 class Block:
     """What is known of the canvases."""
 
-    log_p_KLV: Tensor
+    log_p_KLV: Any
     """float32. The model's log-probabilities, or anything that differs from them by a constant
-    a position."""
+    a position; None where classes are all that is read."""
     fixed_KL: Tensor
     """int64. Tokens that are settled, -1 where there is none."""
     start_K: Tensor

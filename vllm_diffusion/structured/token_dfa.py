@@ -57,7 +57,7 @@ class Automaton:
     """Sorted."""
     class_E: Ints
     dst_E: Ints
-    class_V: Ints
+    class_V: Ids
     """Class of each token; 0 for those that never may come."""
     distance_N: Ints
     """Fewest tokens from each state to ``done``."""
@@ -97,7 +97,7 @@ def automaton_of(dfa: TokenDfa, stop_ids: Sequence[int]) -> Automaton:
         ValueError: no text is left, because a stop token is one that every text needs.
     """
     stop, done = dfa.num_classes, len(dfa.is_final_N)
-    class_V = dfa.class_V.astype(np.int64)
+    class_V = dfa.class_V.copy()
     class_V[list(stop_ids)] = stop
     size_C = np.bincount(class_V, minlength=stop + 1)
     is_kept_E = size_C[dfa.class_E] > 0
