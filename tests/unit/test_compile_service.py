@@ -1,4 +1,4 @@
-"""Constraints compiled by other processes: within their time and memory, once, and after a crash."""
+"""Constraints compiled by other processes: in time and memory, once, and after a crash."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import msgspec
 
 from tests.unit.structured_inputs import LIMITS, tiny_spec, tiny_vocabulary
 from vllm_diffusion.structured import service as module
+from vllm_diffusion.structured.compile_process import _answer
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.compiler import Compiler
 from vllm_diffusion.structured.constraint import Constraint, RefusedError
@@ -78,12 +79,31 @@ def test_what_takes_too_long_or_too_much_is_refused(process: _Process) -> None:
     assert time.monotonic() - start < 1.0
     assert child.poll() is not None
     assert process.child is None
-    # The next one gets a process of its own, and here one with next to no memory.
+    # The next one gets a process of its own, and here one whose memory is what it has already.
     process.limits = replace(LIMITS, memory_bytes=1 << 20)
-    with pytest.raises(RefusedError, match="needs more than 1 MiB|nests too deep"):
-        process.compile(SLOW)
-    process.limits = LIMITS
+    try:
+        with pytest.raises(RefusedError, match=r"more than 1 MiB|failed to map"):
+            process.compile(Constraint("regex", "(a|b|c|d){900}"))
+    finally:
+        process.end()
+        process.limits = LIMITS
     assert process.compile(NAME).ending
+
+
+def test_what_a_process_answers() -> None:
+    class Failing:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def compile(self, constraint: Constraint) -> None:
+            raise self.error
+
+    assert _answer(Failing(RefusedError("no", "/a")), NAME) == ("refused", "no (at /a)")
+    assert _answer(Failing(MemoryError()), NAME) == ("memory", "")
+    status, value = _answer(Failing(IndexError("x" * 5000)), NAME)
+    assert status == "failed"
+    assert str(value).startswith("IndexError: xxx")
+    assert len(str(value)) < 400
 
 
 class CountingProcess:
