@@ -18,13 +18,13 @@ BIN := $(VENV)/bin
 # The part that must work, and be typed, without vLLM.
 CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels structured effort.py family.py families.py params.py wording.py plan.py canvas.py metrics.py))
 # In the order in which files are handed out: the short ones last, so that workers end together.
-SUITES := $(wildcard tests/gpu tests/server tests/parity tests/unit)
+SUITES := $(wildcard tests/gpu tests/server tests/fuzz tests/parity tests/unit)
 # Two test files at a time; each engine on one thread, wherever the system puts it.
 TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs bench lm-eval doctor lock clean distclean
+.PHONY: help setup serve test check fix docs bench fuzz fuzz-openapi schedules suite soak lm-eval doctor lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,22 @@ docs: setup ## write docs/api.md's tables of request fields from their records
 
 bench: setup ## diffusion against its autoregressive twin (ARGS= goes to the script)
 	$(BIN)/python benchmarks/twin.py $(ARGS)
+
+fuzz: setup ## random requests to a live server, judged (MINUTES=10 SEED= ARGS=)
+	$(TEST_ENV) $(BIN)/python -m tests.fuzz.drive --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# In an environment of its own, build/schemathesis: from the network, and nothing in .venv changes.
+fuzz-openapi: setup ## schemathesis on the server's own /openapi.json (MODEL=, URL=, EXAMPLES=30)
+	@VENV='$(VENV)' MODEL='$(MODEL)' scripts/fuzz_openapi.sh
+
+schedules: setup ## random schedules of every family against each request alone (COUNT=200 SEED=)
+	$(TEST_ENV) $(BIN)/python -m tests.fuzz.schedules --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+suite: setup ## the JSON Schema test suite and drawn schemas, served or refused (COUNT=1000)
+	$(TEST_ENV) $(BIN)/python -m tests.fuzz.suite --count $(or $(COUNT),1000) $(ARGS)
+
+soak: setup ## mixed load for a long time: texts, memory, gauges (MINUTES=60)
+	$(TEST_ENV) $(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60) $(ARGS)
 
 # In an environment of its own, build/lm-eval: from the network, and nothing in .venv changes.
 lm-eval: setup ## lm-eval on the bundled model's tasks, behind `make serve` (MODEL=, PER_TASK=, URL=)

@@ -1,4 +1,4 @@
-"""Write the tables of request fields into docs/api.md, from ``vllm_diffusion/server/fields.py``.
+"""Write the tables of request fields into docs/api.md, from ``vllm_diffusion/server/fields``.
 
     python -m scripts.field_tables          # or `make docs`
 
@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.serving.markdown import replace_section
-from vllm_diffusion.server.fields import CHAT, COMPLETION, OTHERS, SHARED, Field
+from vllm_diffusion.server.fields import (
+    CHAT,
+    COMPLETION,
+    MESSAGES,
+    MESSAGES_OTHERS,
+    OTHERS,
+    RESPONSES,
+    RESPONSES_OTHERS,
+    SHARED,
+    Field,
+)
 
 API = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 SECTIONS: dict[str, Mapping[str, Field]] = {
@@ -20,6 +30,8 @@ SECTIONS: dict[str, Mapping[str, Field]] = {
     "fields of chats": CHAT,
     "fields of completions": COMPLETION,
     "other fields": OTHERS,
+    "fields of responses": RESPONSES | RESPONSES_OTHERS,
+    "fields of messages": MESSAGES | MESSAGES_OTHERS,
 }
 WORDS = {
     "honoured": "honoured",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vllm_diffusion.quote import quoted
+
 PREFIX = "diffusion_"
 
 
@@ -9,6 +11,6 @@ class InvalidFieldError(ValueError):
     """A field that a user set is not usable; ``field`` and ``value`` say which."""
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        super().__init__(f"{field}={value!r} is not valid: {remedy}")
+        super().__init__(f"{field}={quoted(value)} is not valid: {remedy}")
         self.field = field
         self.value = value

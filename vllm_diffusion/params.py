@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from vllm_diffusion.denoise.policies import POLICIES
 from vllm_diffusion.effort import LEVELS, PRESETS, effort_fields
 from vllm_diffusion.family import FamilyRecord
 from vllm_diffusion.field_errors import PREFIX, InvalidFieldError
+from vllm_diffusion.quote import close_to
 
 __all__ = [
     "PREFIX",
@@ -195,8 +195,8 @@ def read_fields(
         if name not in PARSERS:
             names = [*PARSERS, *beside]
             known = ", ".join(prefix + known for known in names)
-            close = get_close_matches(name, names, n=1, cutoff=0.75)
-            meant = f"; did you mean {prefix}{close[0]}?" if close else ""
+            close = close_to(name, names)
+            meant = f"; did you mean {prefix}{close}?" if close else ""
             raise InvalidFieldError(
                 key, value, f"this field is not known; known are {known}{meant}"
             )

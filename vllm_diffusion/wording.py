@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_diffusion.field_errors import PREFIX, InvalidFieldError
+from vllm_diffusion.quote import quoted
 
 MAX_KEYWORDS = 8
 """Which of them have been found is part of a text's state: 256 of each with 8."""
@@ -96,14 +97,16 @@ def _check(wording: Wording) -> None:
         )
     for keyword in wording.keywords:
         if longest is not None and len(keyword) > longest:
-            remedy = f"{keyword!r} has more than the {longest} characters of {PREFIX}max_chars"
+            remedy = (
+                f"{quoted(keyword)} has more than the {longest} characters of {PREFIX}max_chars"
+            )
             raise InvalidFieldError(f"{PREFIX}keywords", list(wording.keywords), remedy)
         for text in wording.without:
             if text in keyword:
                 raise InvalidFieldError(
                     f"{PREFIX}keywords",
                     list(wording.keywords),
-                    f"{keyword!r} holds {text!r}, which {PREFIX}without keeps out",
+                    f"{quoted(keyword)} holds {quoted(text)}, which {PREFIX}without keeps out",
                 )
     size = sum(len(text.encode()) for text in (*wording.keywords, *wording.without))
     most = min(MAX_STATES >> len(wording.keywords), MAX_BYTES)

@@ -318,7 +318,7 @@ COMPLETION: dict[str, list[Probe]] = SHARED | {
         served(lambda r, _: text(r) == PROMPT, echo=True, max_tokens=0, return_token_ids=False),
         refused(echo=True, logprobs=0),
     ],
-    "suffix": [refused("suffix", suffix="the end")],
+    "suffix": [refused("no family's prompt has a form for it", suffix="the end")],
     "prompt_embeds": [refused(prompt_embeds="AAAA")],
 }
 
@@ -347,6 +347,7 @@ OTHER: dict[str, list[Probe]] = {
             ("functions", [{"name": "f"}]),
             ("function_call", "auto"),
             ("best_of", 3),
+            ("early_stopping", True),
             ("diffusing", True),
             ("realtime", True),
             ("reasoning_summary", True),

@@ -53,6 +53,7 @@ class ForkedCommand:
 def run(args: list[str], log: str) -> None:
     """In the forked process: be the command."""
     from vllm.entrypoints.cli.main import main
+    from vllm.entrypoints.launchers import launcher
     from vllm.v1.engine import utils
     from vllm.v1.executor import multiproc_executor
 
@@ -67,6 +68,8 @@ def run(args: list[str], log: str) -> None:
     # The CPU platform insists on "spawn".
     context = multiprocessing.get_context("fork")
     utils.get_mp_context = multiproc_executor.get_mp_context = lambda: context
+    # They hold the server's port as well, of which vLLM tells at its end, if they live so long.
+    launcher.find_process_using_port = lambda port: None
     # A child's signals are not this process's.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     sys.argv = ["vllm", *args]

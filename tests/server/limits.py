@@ -33,4 +33,5 @@ SERVER_ARGS = (
         json.dumps({"diffusion": {"policy": POLICY, "threshold": THRESHOLD}}),
     ),
     "--enable-prompt-tokens-details",
+    *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
 )

@@ -38,6 +38,12 @@ def with_another_shape(folder: Path) -> Path:
     return folder
 
 
+def truncated(folder: Path) -> Path:
+    file = sdar.write(folder) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    return folder
+
+
 def of_unknown_architecture(folder: Path) -> Path:
     config = {
         "architectures": ["WeDLMForCausalLM"],
@@ -59,6 +65,10 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         with_another_shape,
         [f"{MISSHAPEN} in ", "has the shape [200, 128], but config.json asks for [256, 128]"],
     ),
+    "truncated": (
+        truncated,
+        ["model.safetensors has ", "it was not copied to the end; download the checkpoint again"],
+    ),
     "no mask id": (
         fast_dllm_v2.write,
         ["Fast_dLLM_QwenForCausalLM has no mask_token_id", "have no '|<MASK>|'", "--hf-overrides"],
@@ -72,7 +82,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         ["LLaDA2MoeModelLM is not supported, because of ", "expert_capacity=4 (must be None)"],
     ),
 }
-BY_COMMAND = ("missing tensor", "unknown architecture")
+BY_COMMAND = ("truncated", "unknown architecture")
 
 
 @pytest.mark.parametrize("name", CASES)

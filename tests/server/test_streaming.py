@@ -19,6 +19,7 @@ def chunks_of(stream: Any) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("prompt_length", [1, BLOCK_LENGTH - 1, BLOCK_LENGTH, BLOCK_LENGTH + 3])
 def test_a_chunk_is_a_block(client: Client, prompt_length: int) -> None:
+    """Or several, where they are ready together: a chunk ends where a block does."""
     prompt = list(range(20, 20 + prompt_length))
     fields = {"max_tokens": 50, "ignore_eos": True}
     whole = client.complete(prompt, **fields)
@@ -30,8 +31,7 @@ def test_a_chunk_is_a_block(client: Client, prompt_length: int) -> None:
     for block in blocks[:-1]:
         length += len(block)
         assert length % BLOCK_LENGTH == 0
-        assert len(block) <= BLOCK_LENGTH
-    assert len(blocks) == (prompt_length + 49) // BLOCK_LENGTH - prompt_length // BLOCK_LENGTH + 1
+    assert len(blocks) <= (prompt_length + 49) // BLOCK_LENGTH - prompt_length // BLOCK_LENGTH + 1
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [
         *[None] * (len(chunks) - 1),
         "length",
@@ -45,7 +45,6 @@ def test_chat_stream(client: Client) -> None:
     deltas = [chunk.choices[0].delta for chunk in chunks]
     assert deltas[0].role == "assistant"
     assert "".join(delta.content or "" for delta in deltas) == whole.choices[0].message.content
-    assert sum(bool(delta.content) for delta in deltas) >= 3
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
@@ -89,11 +88,7 @@ def test_streams_at_once_do_not_mix(client: Client) -> None:
 
 
 def is_idle(client: Client) -> bool:
-    """Nothing runs, nothing waits, and no KV page is held.
-
-    The gauges are as old as the last step, so each look makes the server do one.
-    """
-    client.complete([9], max_tokens=1)
+    """Nothing runs, nothing waits, and no KV page is held, as the gauges tell it."""
     now = Counters.read(client.url)
     gauges = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
     return all(now(name) == 0 for name in gauges)
@@ -105,7 +100,8 @@ def test_an_abandoned_stream_frees_its_pages(client: Client, num_read: int) -> N
     for _ in range(num_read):
         next(stream)
     stream.close()
-    assert eventually(lambda: is_idle(client))
+    # An idle engine has no next step to say so with.
+    assert eventually(lambda: is_idle(client), seconds=1)
 
 
 def test_abandoned_streams_do_not_disturb_the_others(client: Client) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 from vllm.exceptions import VLLMValidationError
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
 from tests.checkpoints import sdar
 from vllm_diffusion.families import LLADA, NEMOTRON_LABS, SDAR
@@ -221,6 +221,26 @@ def test_what_the_prompt_leaves_no_room_for() -> None:
     check_prompt(*request_of(params, 12))
     with pytest.raises(VLLMValidationError, match=r"^min_tokens=8 .* leaves 7 tokens"):
         check_prompt(*request_of(params, 13))
+
+
+def test_a_text_with_a_form_needs_an_end() -> None:
+    """Of a checkpoint that names no end token; what a request says for itself counts as well."""
+    form = StructuredOutputsParams(regex="[ab]{2}")
+    asked: dict[str, dict[str, Any]] = {
+        "structured_outputs": {"structured_outputs": form},
+        # Keywords have become a grammar by then.
+        "diffusion_keywords": {
+            "structured_outputs": form,
+            "extra_args": {"diffusion_keywords": ["fox"]},
+        },
+    }
+    for field, said in asked.items():
+        with pytest.raises(VLLMValidationError, match=f"^{field} .* no end token is known") as e:
+            check_prompt(*request_of(SamplingParams(**said), 4))
+        assert e.value.parameter == field
+        assert "Add eos_token_id to generation_config.json, or say stop_token_ids" in str(e.value)
+        check_prompt(*request_of(SamplingParams(**said, stop_token_ids=[7]), 4))
+    check_prompt(*request_of(SamplingParams(), 4))
 
 
 def test_words_need_a_tokenizer() -> None:

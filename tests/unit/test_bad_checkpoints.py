@@ -140,6 +140,81 @@ def test_what_cannot_be_compared_is_not(tmp_path: Path, change: str) -> None:
     start(folder)
 
 
+@pytest.mark.parametrize("method", ["fp8", "gptq", "compressed-tensors"])
+def test_weights_that_are_not_quantised(tmp_path: Path, method: str) -> None:
+    """vLLM would compute with them as if they were, or find parameters without a tensor."""
+    said = refusal(sdar.write(tmp_path, quantization_config={"quant_method": method}))
+    assert f"quantization_config in config.json of {tmp_path} says quant_method {method!r}" in said
+    assert "but its weights are not quantised. Remove quantization_config, or use" in said
+
+
+def test_quantised_weights_are_left_to_vllm(tmp_path: Path) -> None:
+    folder = sdar.write(tmp_path, quantization_config={"quant_method": "fp8"})
+    name = "model.layers.1.mlp.up_proj.weight"
+    start(rewrite(folder, **{name: torch.zeros(256, 128, dtype=torch.float8_e4m3fn)}))
+
+
+def test_files_of_something_else(tmp_path: Path) -> None:
+    """vLLM reads every file of a folder without an index; with one, those that it lists."""
+    folder = sdar.write(tmp_path)
+    stray = folder / "adapter_model.safetensors"
+    save_file({"layers.0.lora_A.weight": torch.zeros(4, 8)}, stray)
+    assert (
+        f"{stray} holds no tensor of this checkpoint but others, as layers.0.lora_A.weight; "
+        "move the file to another folder"
+    ) in refusal(folder)
+    save_file({"model.norm.weight": torch.zeros(128)}, stray)
+    assert (
+        f"{folder} has model.norm.weight twice, in adapter_model.safetensors and in {WEIGHTS}"
+    ) in refusal(folder)
+    index = {"weight_map": dict.fromkeys(load_file(folder / WEIGHTS), WEIGHTS)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    start(folder)
+
+
+def with_mask(folder: Path, mask_id: int) -> Path:
+    folder = sdar.write(folder, tokenizer=True, mask_token_id=mask_id)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 6]}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("mask_id", "words"),
+    [
+        (2, "is '<|endoftext|>', which is also the end token (eos_token_id in config.json)"),
+        (6, "is '<|im_start|>', which is also the end token (eos_token_id in generation_config"),
+        (100, "an ordinary token of the tokenizer in "),
+    ],
+)
+def test_a_mask_that_is_another_token(tmp_path: Path, mask_id: int, words: str) -> None:
+    said = refusal(with_mask(tmp_path, mask_id))
+    assert f"mask_token_id={mask_id} is " in said and words in said
+    assert "--hf-overrides '{\"mask_token_id\": N}'" in said
+    assert start(tmp_path, hf_overrides={"mask_token_id": sdar.MASK_ID})
+
+
+def test_the_tokenizers_own_end_is_no_mask(tmp_path: Path) -> None:
+    folder = with_mask(tmp_path, 7)
+    start(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    for end in ("<|im_end|>", {"content": "<|im_end|>"}):
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": end}))
+        assert "the end token (eos_token in tokenizer_config.json)" in refusal(folder)
+
+
+@pytest.mark.parametrize("mask_id", [3, 510])
+def test_a_mask_that_the_tokenizer_has_no_word_for(tmp_path: Path, mask_id: int) -> None:
+    """Spelled like one among the vocabulary's own tokens, or behind them."""
+    folder = with_mask(tmp_path, mask_id)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocab = {text: number for text, number in content["model"]["vocab"].items() if number < 500}
+    spelled = {"<[MASK]>": 3} | {text: number for text, number in vocab.items() if number != 3}
+    content["model"]["vocab"] = spelled
+    (folder / "tokenizer.json").write_text(json.dumps(content | {"added_tokens": []}))
+    (folder / "tokenizer_config.json").write_text("{}")
+    start(folder)
+
+
 def test_the_mask_token(tmp_path: Path) -> None:
     """In the config, in one of the tokenizer's files, released with the family, or nowhere."""
     folder = fast_dllm_v2.write(tmp_path)

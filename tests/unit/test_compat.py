@@ -17,6 +17,7 @@ pytest.importorskip("vllm", reason="the patches need vLLM")
 import prometheus_client
 from vllm.config import VllmConfig
 from vllm.entrypoints.generate import api_router
+from vllm.entrypoints.launchers.api_server import entry
 from vllm.exceptions import VLLMValidationError
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
@@ -32,6 +33,7 @@ from vllm.v1.spec_decode.metrics import SpecDecodingStats
 from vllm_diffusion import compat, plugin
 from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.models import registry
+from vllm_diffusion.server.ending import UNREAD_SECONDS, Ending
 from vllm_diffusion.server.prometheus import DiffusionProm
 
 TARGETS = {
@@ -41,11 +43,13 @@ TARGETS = {
     "constraint_compilation": (AsyncLLM, "add_request"),
     "output_isolation": (OutputProcessor, "process_outputs"),
     "prompt_validation": (InputProcessor, "process_inputs"),
+    "request_acceptance": (AsyncLLM, "add_request"),
     "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
     "openai_handlers": (api_router, "init_generate_state"),
-    "chat_route": (api_router, "register_generate_api_routers"),
+    "request_routes": (api_router, "register_generate_api_routers"),
+    "server_end": (api_router, "init_generate_state"),
 }
 OURS = SimpleNamespace(architecture="SDARForCausalLM", is_diffusion=True)
 OTHER = SimpleNamespace(architecture="Qwen3ForCausalLM", is_diffusion=False)
@@ -61,6 +65,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     monkeypatch.setattr(
         VllmConfig, "_validate_v2_model_runner", VllmConfig._validate_v2_model_runner
     )
+    monkeypatch.setattr(entry, "serve_http", entry.serve_http)
     return compat.apply
 
 
@@ -75,11 +80,13 @@ def test_the_patches_are_frozen() -> None:
         "constraint_compilation",
         "output_isolation",
         "prompt_validation",
+        "request_acceptance",
         "no_draft_round_trip",
         "prometheus_metrics",
         "response_metrics",
         "openai_handlers",
-        "chat_route",
+        "request_routes",
+        "server_end",
     ]
 
 
@@ -283,6 +290,17 @@ class Handler:
         return request
 
 
+class Engine:
+    """The front end's client of an engine, as far as the patches look."""
+
+    def __init__(self, vllm_config: Any) -> None:
+        self.vllm_config = vllm_config
+
+    def shutdown(self, timeout: float | None = None) -> None: ...
+
+    def check_admission(self, n: int = 1) -> None: ...
+
+
 def handlers(model_config: Any) -> SimpleNamespace:
     """The server's state, once vLLM and the patch have made it."""
     state = SimpleNamespace(openai_serving_chat=Handler(), openai_serving_completion=None)
@@ -292,8 +310,8 @@ def handlers(model_config: Any) -> SimpleNamespace:
         kv_transfer_config=None,
         structured_outputs_config=SimpleNamespace(reasoning_parser=""),
     )
-    engine = SimpleNamespace(vllm_config=vllm_config)
-    asyncio.run(api_router.init_generate_state(engine, state, "args"))
+    state.engine = Engine(vllm_config)
+    asyncio.run(api_router.init_generate_state(state.engine, state, "args"))
     return state
 
 
@@ -307,15 +325,22 @@ def test_handlers_of_our_models_alone_are_wrapped(
 
     monkeypatch.setattr(api_router, "init_generate_state", init_generate_state)
     fresh()
+    serve_http = entry.serve_http
     for model in (OTHER, OTHER_DIFFUSION):
-        untouched = handlers(model).openai_serving_chat
-        assert vars(untouched) == {"default_sampling_params": {}, "parser_cls": Parser}
+        state = handlers(model)
+        untouched = {"default_sampling_params": {}, "parser_cls": Parser}
+        assert vars(state.openai_serving_chat) == untouched
+        assert "shutdown" not in vars(state.engine)
+        assert entry.serve_http is serve_http
     plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
     ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan)
-    wrapped = handlers(ours).openai_serving_chat
+    state = handlers(ours)
+    assert isinstance(state.engine.shutdown, Ending)
+    assert entry.serve_http.keywords == {"timeout_graceful_shutdown": UNREAD_SECONDS}
+    wrapped = state.openai_serving_chat
     assert "create_chat_completion" in vars(wrapped)
     assert wrapped.default_sampling_params == {"max_tokens": 512}
-    assert wrapped.parser_cls.__bases__ == (Parser,)
+    assert Parser in wrapped.parser_cls.__mro__[1:]
     assert made == [("args",)] * 3
     monkeypatch.delattr(Handler, "create_chat_completion")
     with pytest.raises(RuntimeError, match=r"Handler\.create_chat_completion is not in vLLM"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,24 @@ import pytest
 
 pytest.importorskip("vllm", reason="the request models are vLLM's")
 
+from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import VLLMValidationError
 
 from scripts import field_tables
-from vllm_diffusion.server.admission import Served, admit
-from vllm_diffusion.server.fields import CHAT, COMPLETION, OTHERS, RECORDS, SHARED
+from vllm_diffusion.server.admission import Served, admit, admit_response, check_records
+from vllm_diffusion.server.fields import (
+    CHAT,
+    COMPLETION,
+    MESSAGES_OTHERS,
+    OTHERS,
+    OTHERS_OF,
+    RECORDS,
+    SHARED,
+)
+from vllm_diffusion.server.request_models import MessagesRequest
 
 MODELS: dict[str, Any] = {"chat": ChatCompletionRequest, "completion": CompletionRequest}
 PLAIN: dict[str, dict[str, Any]] = {
@@ -37,9 +49,12 @@ def refusal(route: str, served: Served = BLOCK_CAUSAL, **fields: Any) -> VLLMVal
     return caught.value
 
 
-@each_route
-def test_every_field_has_a_record_and_every_record_a_field(route: str) -> None:
-    assert set(MODELS[route].model_fields) == set(RECORDS[route])
+@pytest.mark.parametrize(
+    ("route", "model"),
+    [*MODELS.items(), ("responses", ResponsesRequest), ("messages", AnthropicMessagesRequest)],
+)
+def test_every_field_has_a_record_and_every_record_a_field(route: str, model: Any) -> None:
+    assert set(model.model_fields) == set(RECORDS[route])
 
 
 def test_a_record_stands_in_one_place() -> None:
@@ -50,9 +65,20 @@ def test_a_record_stands_in_one_place() -> None:
 def test_openais_own_fields_are_all_known() -> None:
     chat = pytest.importorskip("openai.types.chat.completion_create_params")
     completion = pytest.importorskip("openai.types.completion_create_params")
-    for route, params in (("chat", chat), ("completion", completion)):
-        theirs = set(params.CompletionCreateParamsBase.__annotations__)
-        assert theirs - set(RECORDS[route]) - set(OTHERS) == set()
+    response = pytest.importorskip("openai.types.responses.response_create_params")
+    for route, params in (
+        ("chat", chat.CompletionCreateParamsBase),
+        ("completion", completion.CompletionCreateParamsBase),
+        ("responses", response.ResponseCreateParamsBase),
+    ):
+        theirs = set(params.__annotations__)
+        assert theirs - set(RECORDS[route]) - set(OTHERS_OF[route]) == set()
+
+
+def test_anthropics_own_fields_are_all_known() -> None:
+    params = pytest.importorskip("anthropic.types.message_create_params")
+    theirs = set(params.MessageCreateParamsBase.__annotations__)
+    assert theirs - set(RECORDS["messages"]) - set(MESSAGES_OTHERS) == set()
 
 
 def test_every_record_has_a_probe_of_its_kind() -> None:
@@ -107,8 +133,8 @@ def test_what_nobody_would_read_is_refused(
 
 
 def test_a_field_of_the_other_route_is_named_as_that() -> None:
-    assert "the other of chats and completions has" in str(refusal("completion", tools=[]))
-    assert "the other of chats and completions has" in str(refusal("chat", suffix="a"))
+    assert "though chats and responses have it" in str(refusal("completion", tools=[]))
+    assert "though completions have it" in str(refusal("chat", suffix="a"))
 
 
 @each_route
@@ -146,3 +172,111 @@ def test_an_echo_alone_asks_for_no_scores() -> None:
     scored = request("chat", echo=True)
     admit(scored, Served(has_prompt_scores=True))
     assert scored.to_sampling_params(8, {}).prompt_logprobs == 0
+
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+OF_RESPONSE = {"type": "function", "name": "f", "parameters": {}, "strict": None}
+FORM = {"type": "json_schema", "name": "a", "schema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named", "words"),
+    [
+        ({"diffusing": True}, "diffusing", "settled text alone"),
+        ({"diffusion_threshold": 0.5}, "diffusion_threshold", "belongs into vllm_xargs"),
+        ({"vllm_xargs": {"foo": 1}}, "vllm_xargs.foo", "stand beside it"),
+        ({"max_tokens": 5}, "max_tokens", "though chats and completions have it"),
+        ({"max_output_token": 5}, "max_output_token", "did you mean max_output_tokens?"),
+        ({"store": True}, "store", "keeps no answers"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "keeps no answers"),
+        ({"service_tier": "flex"}, "service_tier", "one tier"),
+        ({"conversation": "c"}, "conversation", "not kept"),
+        ({"reasoning": {"summary": "detailed"}}, "reasoning.summary", "not summed up"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity", "in the prompt"),
+        ({"text": {"colour": "red"}}, "text.colour", "is not known"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "functions of the client's"),
+        (
+            {
+                "tools": [OF_RESPONSE],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []},
+            },
+            "tool_choice",
+            "send fewer tools",
+        ),
+        ({"tools": [OF_RESPONSE], "text": {"format": FORM}}, "tools", "with text.format"),
+        ({"logit_bias": {"5": 1e10}}, "logit_bias.5", "from -100 to 100"),
+        ({"priority": 1}, "priority", "--scheduling-policy"),
+    ],
+)
+def test_responses_are_admitted_alike(fields: dict[str, Any], named: str, words: str) -> None:
+    body = ResponsesRequest.model_validate({"input": "a"} | fields)
+    with pytest.raises(VLLMValidationError, match=re.escape(words)) as caught:
+        admit_response(body, BLOCK_CAUSAL)
+    assert caught.value.parameter == named
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"store": False, "service_tier": "auto", "metadata": {"a": "b"}, "user": "eva"},
+        {"reasoning": {"effort": "low", "summary": "auto"}, "text": {"verbosity": "medium"}},
+        {"include": ["reasoning.encrypted_content"], "truncation": "auto"},
+        {"tools": [OF_RESPONSE], "tool_choice": "required"},
+        {"tools": [OF_RESPONSE], "tool_choice": "none", "text": {"format": FORM}},
+        {"vllm_xargs": {"diffusion_threshold": 0.5}},
+    ],
+)
+def test_what_clients_of_responses_send_passes(fields: dict[str, Any]) -> None:
+    admit_response(ResponsesRequest.model_validate({"input": "a"} | fields), BLOCK_CAUSAL)
+
+
+MESSAGE = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "a"}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"diffusing": True}, "diffusing"),
+        ({"seed": 1}, "seed"),
+        ({"stop_sequence": ["a"]}, "stop_sequence"),
+        ({"vllm_xargs": {"bar": 1}}, "vllm_xargs.bar"),
+        ({"service_tier": "priority"}, "service_tier"),
+        ({"container": "c"}, "container"),
+        ({"watermarking": True}, "watermarking"),
+        ({"metadata": {"user_id": "a"}, "cache_control": {"type": "ephemeral"}}, None),
+        ({"service_tier": "auto", "speed": "standard", "mcp_servers": []}, None),
+    ],
+)
+def test_messages_are_admitted_alike(fields: dict[str, Any], named: str | None) -> None:
+    asked = MessagesRequest.model_validate(MESSAGE | fields)
+    if named is None:
+        check_records(asked, "messages")
+        return
+    with pytest.raises(VLLMValidationError) as caught:
+        check_records(asked, "messages")
+    assert caught.value.parameter == named
+
+
+@pytest.mark.parametrize(
+    ("form", "other"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
+    ],
+)
+def test_tools_do_not_go_together_with_a_form(form: dict[str, Any], other: str) -> None:
+    for choice in ({}, {"tool_choice": "auto"}):
+        error = refusal("chat", tools=[TOOL], **form, **choice)
+        assert error.parameter == "tools"
+        assert f"tools=['f'] does not go together with {other}" in str(error)
+    forced = refusal("chat", tools=[TOOL], tool_choice="required", **form)
+    assert f"tool_choice='required' does not go together with {other}" in str(forced)
+    admit(request("chat", tools=[TOOL], tool_choice="none", **form), BLOCK_CAUSAL)
+
+
+@each_route
+@pytest.mark.parametrize("bias", [1e10, -100.5, float("nan"), float("inf")])
+def test_a_bias_that_vllm_would_cut_is_refused(route: str, bias: float) -> None:
+    assert refusal(route, logit_bias={"5": bias}).parameter == "logit_bias.5"
+    admit(request(route, logit_bias={"5": -100, "6": 100}), BLOCK_CAUSAL)

@@ -153,7 +153,7 @@ def test_several_answers_have_one_warning() -> None:
 
 
 def test_a_stream_that_fails_is_left_alone() -> None:
-    failed = [event(), 'data: {"error": "out of luck"}\n\n', DONE]
+    failed = [event(), 'data: {"error": {"message": "no", "code": "server_error"}}\n\n', DONE]
     assert answer(stream(*failed)) == failed
     cut = [event("stop")]
     assert answer(stream(*cut)) == cut

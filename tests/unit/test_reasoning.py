@@ -21,8 +21,9 @@ from vllm_diffusion import compat
 from vllm_diffusion.families import LLADA, LLADA2, NEMOTRON_LABS, SDAR
 from vllm_diffusion.family import FamilyRecord
 from vllm_diffusion.plan import make_plan
-from vllm_diffusion.server.chat_route import ChatRequest, take_levels
 from vllm_diffusion.server.reasoning import settle
+from vllm_diffusion.server.request_models import ChatRequest
+from vllm_diffusion.server.routes import take_routes
 from vllm_diffusion.server.validation import check_prompt
 
 MAX_LEN = 2000
@@ -164,9 +165,7 @@ def test_a_chat_carries_its_level(level: str | None) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["SDARForCausalLM", "Qwen3ForCausalLM"])
-def test_the_chat_route_of_our_models_alone(
-    architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_routes_of_our_models_alone(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def init_generate_state(engine_client: Any, state: Any) -> None:
         pass
 
@@ -175,7 +174,7 @@ def test_the_chat_route_of_our_models_alone(
         api_router, "register_generate_api_routers", api_router.register_generate_api_routers
     )
     monkeypatch.setattr(compat.patch, "ACTIVE", {})
-    compat.frontend.chat_route()
+    compat.frontend.request_routes()
     app, other = FastAPI(), FastAPI()
     for each in (app, other):
         api_router.register_generate_api_routers(each)
@@ -209,7 +208,7 @@ def levels_of(app: FastAPI) -> set[str]:
 
 def test_a_moved_route_is_named() -> None:
     with pytest.raises(RuntimeError, match="/v1/chat/completions has moved"):
-        take_levels(FastAPI())
+        take_routes(FastAPI())
 
 
 @pytest.mark.parametrize(

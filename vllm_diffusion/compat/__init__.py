@@ -20,11 +20,13 @@ PATCHES: tuple[Callable[[], None], ...] = (
     frontend.constraint_compilation,
     frontend.output_isolation,
     frontend.prompt_validation,
+    frontend.request_acceptance,
     core.no_draft_round_trip,
     frontend.prometheus_metrics,
     frontend.response_metrics,
     frontend.openai_handlers,
-    frontend.chat_route,
+    frontend.request_routes,
+    frontend.server_end,
 )
 
 WORKER_PATCHES: tuple[Callable[[], None], ...] = (worker.sample_in_the_same_call,)

@@ -146,6 +146,30 @@ def prompt_validation() -> None:
 
 
 @once
+def request_acceptance() -> None:
+    """Handlers learn when the engine has accepted a request.
+
+    Without it a stream could only begin before its request is checked, so that a
+    refusal is an event after a status of 200, or with its first text. Acts in the
+    API server, where requests are handed to the engine. Remove when vLLM checks
+    requests before it answers.
+    """
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    original = take(AsyncLLM, "add_request")
+
+    async def add_request(self: AsyncLLM, *args: Any, **kwargs: Any) -> Any:
+        queue = await original(self, *args, **kwargs)
+        if serves(self.model_config):
+            from vllm_diffusion.server.acceptance import accepted
+
+            accepted()
+        return queue
+
+    AsyncLLM.add_request = add_request  # type: ignore[method-assign]
+
+
+@once
 def prometheus_metrics() -> None:
     """Forwards by kind, tokens per forward and steps by block on ``/metrics``.
 
@@ -210,32 +234,25 @@ def openai_handlers() -> None:
         if not serves(model_config):
             return
         from vllm_diffusion.models.serving import plan_of
-        from vllm_diffusion.server.admission import Served, admit
-        from vllm_diffusion.server.handlers import HANDLERS, limit_output, wrap
-        from vllm_diffusion.server.token_feed import feed_by_token
+        from vllm_diffusion.server.admission import Served
+        from vllm_diffusion.server.install import install
 
         plan = plan_of(model_config)
-        served = Served.of(engine_client.vllm_config, plan)
-        feed_by_token(state)
-        for name, method in HANDLERS:
-            handler = getattr(state, name)
-            if handler is not None:
-                take(type(handler), method)
-                check = partial(admit, served=served, handler=handler)
-                setattr(handler, method, wrap(getattr(handler, method), plan, check))
-                limit_output(handler.default_sampling_params, plan)
+        install(state, plan, Served.of(engine_client.vllm_config, plan))
 
     api_router.init_generate_state = init_generate_state
 
 
 @once
-def chat_route() -> None:
-    """``reasoning_effort`` takes the level ``instant``, and every level a meaning of ours.
+def request_routes() -> None:
+    """Routes read request models of ours, bodies are checked first, errors have string codes.
 
-    Without it vLLM's request model refuses ``instant``, and the other levels only
-    reach the chat template. Acts in the API server: the route gets a request
-    model of its own once the server is known to be of our models. Remove when
-    vLLM lets a model read requests.
+    Without it vLLM's request models refuse ``reasoning_effort: instant`` and a
+    fifth stop string, drop what they do not know of Anthropic's fields, and fail
+    with a 500 on some bodies; errors have the status for a code, and several
+    shapes. Acts in the API server: routes get models of their own and the app two
+    middlewares, once the server is known to be of our models. Remove when vLLM
+    lets a model read requests.
     """
     from vllm.entrypoints.generate import api_router
 
@@ -251,11 +268,42 @@ def chat_route() -> None:
         await original(engine_client, state, *args, **kw)
         if not serves(engine_client.vllm_config.model_config):
             return
-        from vllm_diffusion.server.chat_route import take_levels
+        from vllm_diffusion.server.routes import take_routes
 
         for app in apps:
             if app.state is state:
-                take_levels(app)
+                take_routes(app)
 
     api_router.register_generate_api_routers = register_generate_api_routers
+    api_router.init_generate_state = init_generate_state
+
+
+@once
+def server_end() -> None:
+    """Requests are answered when the server ends, and its engine's death is its exit code.
+
+    Without it SIGTERM stops the engine, and requests that it was at wait for good, as does
+    a server for a client that does not read; a server whose engine has died ends with
+    exit code 0, so that nothing starts it again. Acts in the API server, on that of our
+    models alone. Remove when vLLM fails requests in ``AsyncLLM.shutdown``, limits
+    ``uvicorn``'s graceful shutdown, and returns a code that is not 0 once the engine is dead.
+    """
+    from vllm.entrypoints.generate import api_router
+
+    original = take(api_router, "init_generate_state")
+
+    async def init_generate_state(engine_client: Any, state: Any, *args: Any, **kw: Any) -> None:
+        await original(engine_client, state, *args, **kw)
+        if not serves(engine_client.vllm_config.model_config):
+            return
+        from vllm.entrypoints.launchers.api_server import entry
+
+        from vllm_diffusion.server.ending import UNREAD_SECONDS, Ending
+
+        take(type(engine_client), "shutdown")
+        take(type(engine_client), "check_admission")
+        Ending(engine_client).install()
+        serve_http = take(entry, "serve_http")
+        entry.serve_http = partial(serve_http, timeout_graceful_shutdown=UNREAD_SECONDS)
+
     api_router.init_generate_state = init_generate_state

@@ -37,6 +37,7 @@ from vllm_diffusion.engine.inputs import (
     move_second_sequences,
     shifted_logits_indices,
 )
+from vllm_diffusion.engine.lifetime import end_with_parent
 from vllm_diffusion.engine.requests import RequestParams
 from vllm_diffusion.engine.sampler import DiffusionSampler
 from vllm_diffusion.engine.spans import longest_guided, second_start
@@ -55,6 +56,7 @@ class BlockDiffusionState(ModelState):
         super().__init__(vllm_config, model, encoder_cache, device)
         for patch in compat.WORKER_PATCHES:
             patch()
+        end_with_parent()
         self.plan = plan_of(self.model_config)
         self.record = self.plan.record
         self.page = vllm_config.cache_config.block_size

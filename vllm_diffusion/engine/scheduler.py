@@ -26,6 +26,7 @@ from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.engine.failures import MESSAGES, PREFIX, failure_of
 from vllm_diffusion.engine.ledger import Ledger
+from vllm_diffusion.engine.lifetime import end_with_parent
 from vllm_diffusion.engine.prompt_scores import PromptScores
 from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
 from vllm_diffusion.models.serving import plan_of
@@ -42,6 +43,7 @@ class BlockDiffusionScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        end_with_parent()
         self.plan = plan_of(self.vllm_config.model_config)
         self.rule = SPAN_RULES[self.plan.record.mask_group](self.plan.record, self.block_size)
         served = self.plan.canvas_length
@@ -63,6 +65,10 @@ class BlockDiffusionScheduler(Scheduler):
         self._closed: list[str] = []
         self._num_scheduled = 0
         self._has_output = False
+        # Running and waiting requests, as the front end last heard of them.
+        self._reported = (0, 0)
+        # vLLM takes statistics that are held back for zeros when it logs every step.
+        self._reports_all = self.vllm_config.observability_config.enable_logging_iteration_details
 
     def add_request(self, request: Request) -> None:
         sampling = request.sampling_params
@@ -238,15 +244,19 @@ class BlockDiffusionScheduler(Scheduler):
     def make_stats(
         self, spec_decoding_stats: SpecDecodingStats | None = None, *args: Any, **kwargs: Any
     ) -> SchedulerStats | None:
-        """Statistics ride with emitted tokens.
+        """Statistics ride with emitted tokens, or when requests have come or gone.
 
         Most steps emit nothing; a message to the front end for each would cost
-        more than the step's own scheduling.
+        more than the step's own scheduling. A request that is aborted emits
+        nothing either, and may leave an idle engine behind, which has no next step.
         """
         if not self.log_stats:
             return None
         self.ledger.hold(spec_decoding_stats)
         has_more = any(arg is not None for arg in (*args, *kwargs.values()))
-        if not self._has_output and not has_more:
+        counts = self.get_request_counts()
+        is_news = self._has_output or counts != self._reported
+        if not (is_news or has_more or self._reports_all):
             return None
+        self._reported = counts
         return super().make_stats(self.ledger.report(), *args, **kwargs)

@@ -54,7 +54,11 @@ class Progress:
     last: int
     """No canvas position is at or behind this one: ``max_tokens`` or ``max_model_len``."""
     is_seeded: bool = False
-    """The first token of the block is in the canvas, not emitted yet."""
+    """The first token of the block is in the canvas, not emitted yet.
+
+    A step that emits ends the block, a seed step too (where a grammar leaves no choice, it fills
+    the whole canvas): the next block needs a seed of its own.
+    """
     is_drafted: bool = False
     is_warm: bool = False
     """A full-attention block has had its first forward, so caches of it exist."""
@@ -100,7 +104,7 @@ class BlockCausal:
             progress: as before the step; brought up to date.
         """
         is_seed = self.phase(known, progress) is Phase.SEED
-        progress.is_seeded = is_seed or (progress.is_seeded and emitted == 0)
+        progress.is_seeded = emitted == 0 and (is_seed or progress.is_seeded)
         # Not behind the block, converged or not: its K and V count from the
         # next forward, the first whose inputs are final.
         block = progress.decode.block_length
@@ -132,10 +136,8 @@ class CausalContext:
     def advance(self, known: int, emitted: int, progress: Progress) -> int:
         phase = self.phase(known, progress)
         progress.is_drafted = phase is Phase.DRAFT
-        if phase is Phase.DENOISE:
-            progress.is_seeded = progress.is_seeded and emitted == 0
-        else:
-            progress.is_seeded = True
+        # A verification reads the next block's seed as well.
+        progress.is_seeded = phase is Phase.VERIFY or emitted == 0
         # What a verification accepts was read causally, so it is final.
         return known + emitted if phase is Phase.VERIFY else known
 

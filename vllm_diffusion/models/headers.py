@@ -34,7 +34,8 @@ def read_headers(folder: str | Path) -> dict[str, TensorHeader]:
     """All tensors of the checkpoint in ``folder``; no weights are read.
 
     Raises:
-        ValueError: a file that the index names is missing, or is not whole.
+        ValueError: a file that the index names is missing, or is not whole; two files hold the
+            same tensor.
     """
     path = Path(folder)
     if (path / INDEX).is_file():
@@ -48,7 +49,17 @@ def read_headers(folder: str | Path) -> dict[str, TensorHeader]:
             )
     else:
         files = sorted(path.glob("*.safetensors"))
-    return {name: tensor for file in files for name, tensor in _read_file(file).items()}
+    found: dict[str, TensorHeader] = {}
+    for file in files:
+        for name, tensor in _read_file(file).items():
+            if name in found:
+                # The one that is read last would count, silently.
+                raise ValueError(
+                    f"{path} has {name} twice, in {found[name].file} and in {file.name}; move the "
+                    "file that is not of this checkpoint to another folder"
+                )
+            found[name] = tensor
+    return found
 
 
 def _read_file(file: Path) -> dict[str, TensorHeader]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vllm.logger import init_logger
 
 from vllm_diffusion.families import FAMILIES
-from vllm_diffusion.models.checkpoint import check_tensors, mask_token_id
+from vllm_diffusion.models.checkpoint import check_mask_token, check_tensors, mask_token_id
 from vllm_diffusion.models.configs.base import unsupported_fields
 from vllm_diffusion.models.llada2 import is_edit_trained
 from vllm_diffusion.models.serving import BlockDiffusionServing
@@ -44,6 +44,8 @@ def prepare(model_config: ModelConfig) -> None:
     # Again, for the families that have no shim, and for --hf-overrides.
     config.is_causal = True
     config.mask_token_id = mask_token_id(record, config, model_config.model)
+    generation = model_config.try_get_generation_config()
+    check_mask_token(config.mask_token_id, config, generation, model_config.model)
     block_length = getattr(config, "block_size", None) or record.default_block_length
     # It makes vLLM treat the checkpoint as a diffusion model.
     config.canvas_length = block_length or record.block_lengths[0]

@@ -7,31 +7,32 @@ What becomes a sampling parameter is checked in ``validation``, for ``LLM()`` to
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from vllm.exceptions import VLLMValidationError
-
 from vllm_diffusion.params import PREFIX
-from vllm_diffusion.server.fields import OTHERS, RECORDS, Field
+from vllm_diffusion.quote import LONGEST, close_to, quoted
+from vllm_diffusion.server.fields import OTHERS_OF, RECORDS, Field
+from vllm_diffusion.server.forms import check_forms, check_tools_of_response
+from vllm_diffusion.server.refusal import RefusedError, refuse
 from vllm_diffusion.server.sampling_fields import is_said
-from vllm_diffusion.wording import WORDING_PARSERS
+from vllm_diffusion.server.templates import check_template
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
     from vllm_diffusion.plan import DecodePlan
 
-PARSER_KWARGS = frozenset(
-    "enable_thinking thinking thinking_mode reasoning_effort force_nonempty_content".split()
-)
-"""What vLLM's reasoning parsers read of ``chat_template_kwargs``, beside the template."""
 XARGS = ("kv_cache_report_mode",)
 """What vLLM itself reads of ``vllm_xargs``."""
-NESTED = ("stream_options", "response_format")
+NESTED = ("stream_options", "response_format", "thinking", "output_config", "reasoning", "text")
 """Objects of a request whose unknown keys vLLM would drop; a tool's go to the chat template."""
+HTTP_BIAS = 100.0
+"""vLLM cuts what is said over HTTP to it, which is OpenAI's range."""
+ROUTES = {"chat": "chats", "completion": "completions", "responses": "responses"}
+"""As messages call them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +55,8 @@ class Served:
         )
 
 
-def _refuse(field: str, value: object, remedy: str) -> VLLMValidationError:
-    return VLLMValidationError(
-        f"{field}={value!r} is not supported for diffusion models: {remedy}",
-        parameter=field,
-        value=value,
-    )
-
-
 def admit(request: Any, served: Served, handler: Any = None) -> None:
-    """Refuse what nobody would read; the request is else as it was.
+    """Refuse what nobody would read of a chat or a completion; the request is else as it was.
 
     Only a chat's ``echo`` is mended: vLLM takes it as asking for the prompt's
     log-probabilities, although none were asked for.
@@ -77,31 +70,59 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
         VLLMValidationError: with the first such field, its value and the remedy.
     """
     is_chat = hasattr(request, "messages")
-    records = RECORDS["chat" if is_chat else "completion"]
-    for field, value, known in _extras(request):
-        _check_extra(field, value, known)
-    for field, record in records.items():
-        if record.nothing is not None:
-            _check(field, getattr(request, field, None), record)
-    for key, value in (request.vllm_xargs or {}).items():
-        if not key.startswith(PREFIX) and key not in XARGS:
-            remedy = f"vllm_xargs carries the {PREFIX}* fields alone; other fields stand beside it"
-            raise _refuse(f"vllm_xargs.{key}", value, remedy)
+    check_records(request, "chat" if is_chat else "completion")
     _check_depending(request, served)
-    _check_wording(request)
     if is_chat:
-        _check_tool_choice(request)
+        check_forms(request)
         if handler is not None:
-            _check_template(request, served, handler)
+            has_parser = served.has_reasoning_parser
+            check_template(request, handler, has_reasoning_parser=has_parser)
         if request.echo and not served.has_prompt_scores:
             request.top_logprobs = None
 
 
+def admit_response(request: Any, served: Served, handler: Any = None) -> None:
+    """The same for ``ResponsesRequest``."""
+    check_records(request, "responses")
+    _check_depending(request, served)
+    said, stores = request.model_fields_set, getattr(handler, "enable_store", False)
+    for field in ("store", "background", "previous_response_id"):
+        if field in said and getattr(request, field) and not stores:
+            remedy = "this server keeps no answers; leave it out"
+            raise refuse(field, getattr(request, field), remedy)
+    summary = request.reasoning and (
+        request.reasoning.summary or request.reasoning.generate_summary
+    )
+    if summary not in (None, "auto"):
+        raise refuse("reasoning.summary", summary, "thoughts are not summed up; leave it out")
+    verbosity = request.text and request.text.verbosity
+    if verbosity not in (None, "medium"):
+        remedy = "say in the prompt how long the answer should be"
+        raise refuse("text.verbosity", verbosity, remedy)
+    check_tools_of_response(request)
+    check_forms(request)
+    if handler is not None:
+        check_template(request, handler, has_reasoning_parser=served.has_reasoning_parser)
+
+
+def check_records(request: Any, route: str) -> None:
+    """Refuse what a route's records do."""
+    for field, value, known in _extras(request):
+        _check_extra(field, value, known, route)
+    for field, record in RECORDS[route].items():
+        if record.nothing is not None:
+            _check(field, getattr(request, field, None), record)
+    for key, value in (getattr(request, "vllm_xargs", None) or {}).items():
+        if not key.startswith(PREFIX) and key not in XARGS:
+            remedy = f"vllm_xargs carries the {PREFIX}* fields alone; other fields stand beside it"
+            raise refuse(f"vllm_xargs.{key}", value, remedy)
+    _check_bias(getattr(request, "logit_bias", None))
+
+
 def _check(field: str, value: object, record: Field) -> None:
     is_refused = record.nothing is not None and value not in record.nothing
-    if not is_refused or not is_said(value):
-        return
-    raise _refuse(field, value, record.says)
+    if is_refused and is_said(value):
+        raise refuse(field, value, record.says)
 
 
 def _extras(request: Any) -> Iterator[tuple[str, Any, list[str]]]:
@@ -115,109 +136,51 @@ def _extras(request: Any) -> Iterator[tuple[str, Any, list[str]]]:
             yield prefix + field, value, [prefix + known for known in type(place).model_fields]
 
 
-def _check_extra(field: str, value: object, known: Sequence[str]) -> None:
+def _check_extra(field: str, value: object, known: Sequence[str], route: str) -> None:
     if field.startswith(PREFIX):
         example = json.dumps({"vllm_xargs": {field: value}})
-        raise VLLMValidationError(
-            f"{field} belongs into vllm_xargs: {example}", parameter=field, value=value
+        shown = example if len(example) <= LONGEST else f'{{"vllm_xargs": {{"{field}": ...}}}}'
+        raise RefusedError(
+            f"{field} belongs into vllm_xargs: {shown}", parameter=field, value=value
         )
-    if field in OTHERS:
-        _check(field, value, OTHERS[field])
+    if field in OTHERS_OF[route]:
+        _check(field, value, OTHERS_OF[route][field])
     elif value is not None:
-        raise VLLMValidationError(
-            f"{field}={value!r}: {_unknown(field, known)}", parameter=field, value=value
-        )
+        message = f"{field}={quoted(value)}: {_unknown(field, known, route)}"
+        raise RefusedError(message, parameter=field, value=value)
 
 
-def _unknown(field: str, known: Sequence[str]) -> str:
-    if any(field in records for records in RECORDS.values()):
-        return "this route has no such field, though the other of chats and completions has"
-    close = get_close_matches(field, known, n=1, cutoff=0.75)
-    meant = f"; did you mean {close[0]}?" if close else ", and it would be ignored; leave it out"
-    return f"this field is not known{meant}"
+def _unknown(field: str, known: Sequence[str], route: str) -> str:
+    close = close_to(field, known)
+    meant = f"; did you mean {close}?" if close else None
+    has = [name for each, name in ROUTES.items() if each != route and field in RECORDS[each]]
+    if has:
+        return f"this route has no such field, though {' and '.join(has)} have it{meant or ''}"
+    return f"this field is not known{meant or ', and it would be ignored; leave it out'}"
+
+
+def _check_bias(bias: Mapping[str, float] | None) -> None:
+    """Here, since vLLM cuts a bias before it becomes a sampling parameter."""
+    for token, value in (bias or {}).items():
+        if not math.isfinite(value) or abs(value) > HTTP_BIAS:
+            remedy = f"a bias is a number from {-HTTP_BIAS:g} to {HTTP_BIAS:g}"
+            raise refuse(f"logit_bias.{token}", value, remedy, "is not valid")
 
 
 def _check_depending(request: Any, served: Served) -> None:
     """Fields that mean something on other servers, or with other models."""
     if request.priority and not served.has_priorities:
         remedy = "this server takes requests as they come; it needs --scheduling-policy priority"
-        raise _refuse("priority", request.priority, remedy)
+        raise refuse("priority", request.priority, remedy)
     if request.kv_transfer_params and not served.has_kv_connector:
         remedy = "this server transfers no K and V; it needs --kv-transfer-config"
-        raise _refuse("kv_transfer_params", request.kv_transfer_params, remedy)
+        raise refuse("kv_transfer_params", request.kv_transfer_params, remedy)
     # A chat's logprobs are a switch, a completion's a number, of which 0 asks for the token's own.
-    wants_scores = request.logprobs is not None and request.logprobs is not False
-    if request.echo and wants_scores and not served.has_prompt_scores:
+    scores = getattr(request, "logprobs", None)
+    wants_scores = scores is not None and scores is not False
+    if getattr(request, "echo", False) and wants_scores and not served.has_prompt_scores:
         remedy = (
             "with logprobs it asks for the prompt's log-probabilities, and this model does not "
             "read its prompt from left to right; leave one of the two out"
         )
-        raise _refuse("echo", True, remedy)
-
-
-def _check_wording(request: Any) -> None:
-    """Calls have a form of their own."""
-    said = [
-        PREFIX + name for name in WORDING_PARSERS if PREFIX + name in (request.vllm_xargs or {})
-    ]
-    if said and getattr(request, "tools", None) and request.tool_choice != "none":
-        remedy = f"together with {said[0]} it asks for two forms of the text; choose one"
-        raise _refuse("tools", [tool.function.name for tool in request.tools], remedy)
-
-
-def _check_tool_choice(request: Any) -> None:
-    """A call that must come leaves no room for another form of the text."""
-    choice = request.tool_choice
-    if choice in (None, "none", "auto") or request.extract_structured_outputs() is None:
-        return
-    said = "structured_outputs" if request.structured_outputs is not None else "response_format"
-    named = choice if choice == "required" else choice.function.name
-    raise _refuse(
-        "tool_choice", named, f"together with {said} it asks for two forms of the text; choose one"
-    )
-
-
-def _check_template(request: Any, served: Served, handler: Any) -> None:
-    """A template that the server does not take, and values that the chat template does not read."""
-    if request.chat_template is not None and not handler.trust_request_chat_template:
-        remedy = "this server takes no template of requests; it needs --trust-request-chat-template"
-        raise _refuse("chat_template", request.chat_template, remedy)
-    given = {
-        name: value
-        for name, value in (request.chat_template_kwargs or {}).items()
-        if value is not None and value is not False
-    }
-    template = _template_of(request, handler) if given or request.documents else None
-    if template is None:
-        return
-    remedy = "this model's chat template does not read it; leave it out"
-    if request.documents and "documents" not in template:
-        raise _refuse("documents", request.documents, remedy)
-    read_by_parser = PARSER_KWARGS if served.has_reasoning_parser else frozenset()
-    for name in sorted(_unread(given, template, handler) - read_by_parser):
-        raise _refuse(f"chat_template_kwargs.{name}", given[name], remedy)
-
-
-def _template_of(request: Any, handler: Any) -> str | None:
-    from vllm.renderers.hf import resolve_chat_template
-
-    found: str | None = resolve_chat_template(
-        handler.renderer.tokenizer,
-        request.chat_template or handler.chat_template,
-        [{}] if request.tools else None,
-        model_config=handler.model_config,
-    )
-    return found
-
-
-def _unread(given: Mapping[str, Any], template: str, handler: Any) -> set[str]:
-    from jinja2 import TemplateError
-    from vllm.renderers.hf import resolve_chat_template_kwargs
-
-    try:
-        read = resolve_chat_template_kwargs(
-            handler.renderer.tokenizer, template, given, raise_on_unexpected=False
-        )
-    except TemplateError:
-        return set()  # vLLM refuses it with what is wrong.
-    return given.keys() - read.keys()
+        raise refuse("echo", True, remedy)

@@ -138,12 +138,6 @@ def _check_room(
     field: str,
     vllm_config: VllmConfig,
 ) -> None:
-    if not params.all_stop_token_ids:
-        raise VLLMValidationError(
-            f"{field} cannot be served: the checkpoint names no end token, so no text of it could "
-            "end; add eos_token_id to its generation_config.json, or send stop_token_ids",
-            parameter=field,
-        )
     assert params.max_tokens is not None
     length = vllm_config.model_config.max_model_len - len(request.prompt_token_ids or ())
     room = min(params.max_tokens, length)

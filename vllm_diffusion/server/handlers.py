@@ -1,6 +1,7 @@
 """What vLLM's handlers of chats and completions lack for our models.
 
-Fields are refused that vLLM would ignore (``admission``).
+Fields are refused that vLLM would ignore (``admission``), before a stream begins as without one
+(``acceptance``).
 A response whose request chose an approximate cache gets a top-level
 ``warning``. Mercury's API has the field, nullable; here it is there only when
 there is a warning, so that all other responses stay as vLLM makes them. A
@@ -17,14 +18,10 @@ from typing import Any
 
 from vllm_diffusion.params import PREFIX, InvalidFieldError
 from vllm_diffusion.plan import DecodePlan
+from vllm_diffusion.server.acceptance import CURRENT, Acceptance, begin, num_prompts
 
 Handler = Callable[..., Awaitable[Any]]
 FIELD = "warning"
-HANDLERS = (
-    ("openai_serving_chat", "create_chat_completion"),
-    ("openai_serving_completion", "create_completion"),
-)
-"""Where vLLM's server keeps what answers requests, and the method that does."""
 DEFAULT_MAX_TOKENS = 512
 """Of full attention, whose every step computes all of the output; Dream's authors' own.
 
@@ -63,7 +60,7 @@ def _may_be_last(chunk: dict[str, Any]) -> bool:
     return all(choice.get("finish_reason") is not None for choice in choices)
 
 
-async def _warned(events: AsyncGenerator[str, None], warning: str) -> AsyncGenerator[str, None]:
+async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGenerator[Any, None]:
     """The same stream with ``warning`` in its last chunk; only that one is held back."""
     held: str | None = None
     async with aclosing(events):
@@ -71,6 +68,9 @@ async def _warned(events: AsyncGenerator[str, None], warning: str) -> AsyncGener
             if held is not None:
                 yield _amended(held, warning) if event.startswith(_DONE) else held
                 held = None
+            if not isinstance(event, str):
+                yield event  # of a response, whose events are objects and have no place for it
+                continue
             is_chunk = event.startswith(_DATA) and not event.startswith(_DONE)
             if is_chunk and _may_be_last(json.loads(event[len(_DATA) :])):
                 held = event
@@ -95,22 +95,46 @@ def limit_output(defaults: dict[str, Any], plan: DecodePlan) -> None:
         defaults.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
 
 
-def wrap(handler: Handler, plan: DecodePlan, admit: Callable[[Any], None]) -> Handler:
-    """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses."""
+def wrap(
+    handler: Handler,
+    plan: DecodePlan,
+    admit: Callable[[Any], None],
+    on_error: Callable[[Exception, int], Any] | None = None,
+) -> Handler:
+    """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses.
+
+    Args:
+        handler: vLLM's.
+        plan: of the server.
+        admit: sees a request first.
+        on_error: see ``acceptance.begin``.
+    """
 
     @functools.wraps(handler)
     async def answer(request: Any, *args: Any, **kwargs: Any) -> Any:
         admit(request)
+        acceptance = Acceptance(num_prompts(request))
+        CURRENT.set(acceptance)
         response = await handler(request, *args, **kwargs)
-        warning = expected(plan, request.vllm_xargs)
-        if warning is None:
-            return response
         if isinstance(response, AsyncGenerator):
+            response = await begin(response, acceptance, on_error)
+        warning = expected(plan, getattr(request, "vllm_xargs", None))
+        if warning is not None and isinstance(response, AsyncGenerator):
             return _warned(response, warning)
         if hasattr(response, "choices"):
+            _mend_reasons(response)
+        if warning is not None and (hasattr(response, "choices") or hasattr(response, "output")):
             said = _counted(response.model_dump(include={"metrics"}), warning)
             if said is not None:
                 setattr(response, FIELD, said)
         return response
 
     return answer
+
+
+def _mend_reasons(response: Any) -> None:
+    """A required call that a stop string cut off is none; vLLM says that there were calls."""
+    for choice in response.choices:
+        message = getattr(choice, "message", None)
+        if message is not None and choice.finish_reason == "tool_calls" and not message.tool_calls:
+            choice.finish_reason = "stop"

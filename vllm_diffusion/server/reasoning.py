@@ -14,6 +14,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm_diffusion.effort import Reasoning, reasoning_of
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX
+from vllm_diffusion.quote import quoted
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -46,7 +47,7 @@ def settle(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     level, levels = extra_args.pop(LEVEL), reasoning_of(plan.record)
     if level not in levels:
         raise VLLMValidationError(
-            f"{LEVEL}={level!r} is not valid: it must be one of {', '.join(levels)}",
+            f"{LEVEL}={quoted(level)} is not valid: it must be one of {', '.join(levels)}",
             parameter=LEVEL,
             value=level,
         )

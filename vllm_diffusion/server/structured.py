@@ -12,7 +12,8 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX
-from vllm_diffusion.structured.constraint import Constraint, quoted
+from vllm_diffusion.quote import quoted
+from vllm_diffusion.structured.constraint import Constraint
 from vllm_diffusion.structured.lexical import spec_of
 from vllm_diffusion.wording import read_wording
 

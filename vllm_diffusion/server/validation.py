@@ -12,6 +12,7 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX, InvalidFieldError
+from vllm_diffusion.server.refusal import refuse, refused_field
 from vllm_diffusion.server.sampling_fields import (
     Refusal,
     contradiction,
@@ -19,7 +20,8 @@ from vllm_diffusion.server.sampling_fields import (
     refused_by_model,
 )
 from vllm_diffusion.server.structured import EDITS
-from vllm_diffusion.server.wording import check_wording
+from vllm_diffusion.server.wording import check_wording, said_first
+from vllm_diffusion.wording import read_wording
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -32,14 +34,6 @@ UNSUPPORTED: dict[str, str] = {
 """Fields that are refused whatever the model, and why."""
 
 
-def _refuse(field: str, value: object, remedy: str) -> VLLMValidationError:
-    return VLLMValidationError(
-        f"{field}={value!r} is not supported for diffusion models: {remedy}",
-        parameter=field,
-        value=value,
-    )
-
-
 def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     """Check one request for a model of this package.
 
@@ -48,25 +42,23 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     """
     for field, remedy in UNSUPPORTED.items():
         if is_said(value := getattr(params, field, None)):
-            raise _refuse(field, value, remedy)
+            raise refuse(field, value, remedy)
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
-        raise _refuse("seed", params.seed, "it must be a signed 64-bit integer")
+        raise refuse("seed", params.seed, "it must be a signed 64-bit integer")
     plan = plan_of(model_config)
     try:
         decode = plan.request_params(params.extra_args)
     except InvalidFieldError as error:
-        raise VLLMValidationError(str(error), parameter=error.field, value=error.value) from error
+        raise refused_field(error) from error
     if refused := refused_by_model(params, plan.record, decode.policy):
-        raise _refuse(*refused)
+        raise refuse(*refused)
     check_wording(params, model_config)
     if refused := contradiction(params, plan.mask_id):
         raise _invalid(*refused)
 
 
 def _invalid(field: str, value: object, remedy: str) -> VLLMValidationError:
-    return VLLMValidationError(
-        f"{field}={value!r} cannot be honoured: {remedy}", parameter=field, value=value
-    )
+    return refuse(field, value, remedy, "cannot be honoured")
 
 
 def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
@@ -89,7 +81,7 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
 
         longest = longest_guided(longest, vllm_config.cache_config.block_size)
         if prompt_len >= longest:
-            raise _refuse(
+            raise refuse(
                 f"{PREFIX}guidance_scale",
                 decode.guidance_scale,
                 f"with guidance the sequence is computed twice, so prompt and output have at most "
@@ -98,10 +90,30 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
             )
     if refused := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
         raise _invalid(*refused)
+    _check_end(params)
     if params.thinking_token_budget is not None and (
         refused := against_budget(params, decode.policy, vllm_config)
     ):
         raise _invalid(*refused)
+
+
+def _check_end(params: SamplingParams) -> None:
+    """A text with a form has to come to an end, so some token must stand for it.
+
+    Tool calls and ``response_format`` have become a grammar by now, keywords and lengths as well.
+    """
+    asked = params.structured_outputs
+    is_worded = read_wording(params.extra_args) is not None
+    is_free = asked is None or asked.all_constraints_none()
+    if (is_free and not is_worded) or params.all_stop_token_ids:
+        return
+    field = said_first(params.extra_args or {}) if is_worded else "structured_outputs"
+    raise VLLMValidationError(
+        f"{field} cannot be honoured: no end token is known, with which such a text must end; this "
+        "checkpoint names none in config.json, generation_config.json or its tokenizer. Add "
+        "eos_token_id to generation_config.json, or say stop_token_ids in the request",
+        parameter=field,
+    )
 
 
 def against_budget(params: SamplingParams, policy: str, vllm_config: VllmConfig) -> Refusal | None:

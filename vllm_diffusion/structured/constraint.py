@@ -35,9 +35,3 @@ class RefusedError(ValueError):
 
 class TooLargeError(ValueError):
     """A mechanism's bound is passed: the next simpler one has to do."""
-
-
-def quoted(value: object, limit: int = 120) -> str:
-    """A client's value as part of a message."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vllm_diffusion.structured.matcher import Bits, DeadEndError, Matcher, first_allowed
+from vllm_diffusion.structured.matcher import Bits, DeadEndError, Matcher, first_allowed, set_bit
 
 
 @dataclass(slots=True)
@@ -45,6 +45,9 @@ class ConstrainedCanvas:
     """Tokens that must come next."""
     is_ending: bool = False
     """``forced`` is all the rest, because there are no tokens left for anything longer."""
+    rejected: set[int] = field(default_factory=set)
+    """Tokens that the matcher did not take at the frontier, whatever its set says: each step
+    settles a position or makes the set smaller."""
     next_end: list[int] | None = None
     """``known_end`` of the next canvas."""
 
@@ -86,6 +89,8 @@ class ConstrainedCanvas:
         while self.frontier < end and not self.matcher.is_done:
             at = self.frontier
             if masked[at] or not self._accept(tokens[at]):
+                if not masked[at]:
+                    self.rejected.add(tokens[at])
                 if not self.forced:
                     self._look()
                 if not self.forced:
@@ -101,6 +106,7 @@ class ConstrainedCanvas:
                     self.forced.clear()
                     return
             self.frontier += 1
+            self.rejected.clear()
         if not self.forced:
             self._look()
 
@@ -116,6 +122,8 @@ class ConstrainedCanvas:
             self.bits_W.fill(0xFFFFFFFF)
             return
         self.matcher.fill(self.bits_W)
+        for token in self.rejected:
+            set_bit(self.bits_W, token, False)
         options = first_allowed(self.bits_W, 2)
         if not options:
             raise DeadEndError("nothing may come next")
@@ -133,6 +141,7 @@ class ConstrainedCanvas:
 
     def emitted(self, num_tokens: int) -> None:
         """The canvas's first tokens were emitted; what follows them is a fresh canvas."""
+        self.rejected.clear()
         if num_tokens:
             self.known_end, self.next_end = self.next_end, None
         self.frontier = max(self.frontier - num_tokens, 0)

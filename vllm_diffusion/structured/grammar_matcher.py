@@ -127,8 +127,7 @@ class GrammarMatcher:
             bits_W[:width] = allowed[:width]
         self._check()
         may_stop = is_stopped or self._matcher.is_accepting()
-        for token in self._vocabulary.never:
-            set_bit(bits_W, token, False)
+        bits_W &= self._vocabulary.text_bits_W
         for token in self._stop_ids:
             set_bit(bits_W, token, bool(may_stop))
 

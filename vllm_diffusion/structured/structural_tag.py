@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from vllm_diffusion.structured.constraint import RefusedError, quoted
+from vllm_diffusion.quote import quoted
+from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.json_schema.to_regex import NotRegularError
 from vllm_diffusion.structured.regex_ast import EMPTY, Alt, Node, Repeat, Seq, anchored, literal
 from vllm_diffusion.structured.regex_ast import parse as parse_regex
@@ -61,6 +62,8 @@ def unbroken(schema: Any, end: str) -> Any:
         if not isinstance(node, dict):
             return node
         is_free = node.get("type") == "string" and not {"enum", "const", "pattern"} & set(node)
+        # What is too short to hold the whole end is left as it is.
+        is_free = is_free and node.get("maxLength", len(end)) >= len(end.strip("}] \n"))
         out = {key: value if key in ("enum", "const") else visit(value)
                for key, value in node.items()}  # fmt: skip
         return {**out, "pattern": pattern} if is_free and "format" not in node else out

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vllm_diffusion.structured.constraint import RefusedError
+from vllm_diffusion.structured.matcher import Bits, packed
 
 IS_LEAD = (np.arange(256) & 0xC0) != 0x80
 """Bytes that a character starts with."""
@@ -62,6 +63,22 @@ class TokenizerSpec:
         return hashlib.sha256(said.encode()).hexdigest()
 
 
+class _Tokens:
+    """A vocabulary as llguidance wants one; ends are the request's and put in by the matcher."""
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.encode = vocabulary.encode
+        self.eos_token_id = vocabulary.never[0]
+        self.special_token_ids = [t for t, text in enumerate(vocabulary.spelled) if not text]
+        self.tokens = [text or b"<no text>" for text in vocabulary.spelled]
+
+    def __call__(self, text: str) -> list[int]:
+        ids: list[int] = self.encode(text if isinstance(text, str) else text.decode())
+        return ids
+
+
 class Vocabulary:
     """The bytes of V tokens, and the ways from texts to them.
 
@@ -98,31 +115,21 @@ class Vocabulary:
             ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
             return ids
 
-        self = cls([], spec.never, encode, spec)
-        known = tokenizer.get_vocab_size(with_added_tokens=True)
-        ll = self.ll_tokenizer
-        spelled = [
-            ll.decode_bytes([token]) if token < known and not ll.is_special_token(token) else b""
-            for token in range(spec.size)
-        ]
-        return cls._filled(self, spelled)
+        import llguidance
 
-    def _filled(self, spelled: Sequence[bytes]) -> Vocabulary:
-        banned = set(self.never)
-        self.spelled = [b"" if t in banned else text for t, text in enumerate(spelled)]
-        self.size = len(self.spelled)
-        self.num_words = -(-self.size // 32)
-        return self
+        # Its bytes are right for every kind of tokenizer; which tokens are special is not: it
+        # takes all that look like <tag> for special ones.
+        known = tokenizer.get_vocab_size(with_added_tokens=True)
+        ll = llguidance.LLTokenizer(spec.text, n_vocab=spec.size, eos_token=[spec.never[0]])
+        spelled = [ll.decode_bytes([token]) if token < known else b"" for token in range(spec.size)]
+        return cls(spelled, spec.never, encode, spec)
 
     @cached_property
     def ll_tokenizer(self) -> Any:
-        """llguidance's own, over all V tokens."""
+        """llguidance's, over the same V texts."""
         import llguidance
 
-        assert self.spec is not None
-        # Ends are the request's and put in by the matcher; the library wants one, of no text.
-        ends = [self.spec.never[0]]
-        return llguidance.LLTokenizer(self.spec.text, n_vocab=self.spec.size, eos_token=ends)
+        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Tokens(self)))
 
     @cached_property
     def length_V(self) -> NDArray[np.int64]:
@@ -134,6 +141,11 @@ class Vocabulary:
         for token, text in enumerate(self.spelled):
             out[token, : len(text)] = np.frombuffer(text, dtype=np.uint8)
         return out
+
+    @cached_property
+    def text_bits_W(self) -> Bits:
+        """Tokens that are text."""
+        return packed(self.length_V > 0, self.num_words)
 
     @cached_property
     def chars_V(self) -> NDArray[np.int64]:

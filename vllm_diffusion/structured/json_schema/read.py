@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from vllm_diffusion.structured.constraint import RefusedError, quoted
+from vllm_diffusion.quote import quoted
+from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.limits import Limits, raise_by
 
 Schema = dict[str, Any]

@@ -1,0 +1,44 @@
+"""Engine core and worker do not outlive the process that started them.
+
+vLLM ends both when it is asked to, and its worker when the engine core has gone. But an engine core
+whose API server was killed waits for requests for good, with its worker's memory.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from typing import Any
+
+GRACE_SECONDS = 3.0
+"""How long the process may take to end in its own way."""
+NAMES = ("EngineCore", "VllmWorker")
+"""How the names of processes start that vLLM has made for an engine, and for nothing else."""
+
+_watching: list[threading.Thread] = []
+
+
+def end_with_parent() -> None:
+    """Watch the parent from a thread, once a process; not in a process that is the user's own.
+
+    Not by ``PR_SET_PDEATHSIG``: Linux sends it when the *thread* ends that has made the process.
+    """
+    parent = multiprocessing.parent_process()
+    is_ours = multiprocessing.current_process().name.startswith(NAMES)
+    if parent is None or not is_ours or _watching:
+        return
+    watch = threading.Thread(target=_watch, args=(parent,), daemon=True, name="EndWithParent")
+    _watching.append(watch)
+    watch.start()
+
+
+def _watch(parent: Any) -> None:
+    parent.join()
+    # The kernel's own end for it: an interpreter that is tearing itself down, which takes a worker
+    # up to a quarter of a minute, runs no thread any more.
+    signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+    # The engine core tears its workers down, which takes a step that is under way to its end.
+    if multiprocessing.current_process().name.startswith("EngineCore"):
+        os.kill(os.getpid(), signal.SIGTERM)
