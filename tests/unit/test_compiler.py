@@ -200,3 +200,21 @@ def test_a_smaller_bound_takes_the_next_mechanism() -> None:
         for limits in (LIMITS, replace(LIMITS, edges=50), replace(LIMITS, states=50))
     }
     assert len(digests) == 3  # fmt: skip
+
+
+@pytest.mark.xfail(strict=True, raises=(ValueError, TypeError), reason="an error of a library")
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("choice", '["\\ud800"]'),
+        ("json", '{"properties": {"\\ud800": {}}, "minProperties": 0}'),
+        ("json", '{"const": "\\udfff", "maxLength": 3}'),
+        ("structural_tag", {"format": {"type": "tags_with_separator", "separator": 5, "tags": [
+            {"begin": "a", "content": {"type": "const_string", "value": "x"}, "end": "b"}]}}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_only_a_library_minds(kind: str, spec: Any) -> None:
+    """Half of a surrogate pair may be written as an escape; a separator is a text."""
+    with pytest.raises(RefusedError, match="surrogate|separator=5|no text meets it"):
+        compiled(kind, spec)
