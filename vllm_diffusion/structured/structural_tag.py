@@ -94,6 +94,10 @@ def _text(node: Format, key: str) -> str:
     return value
 
 
+def _separator(node: Format) -> str:
+    return _text({"separator": "", **node}, "separator")
+
+
 def _list(node: Format, key: str) -> list[Any]:
     value = node.get(key)
     if not isinstance(value, list) or not value:
@@ -153,7 +157,7 @@ class ToNode(Reader):
             return self._tag(node)
         if kind == "tags_with_separator":
             one = Alt(tuple(self._tag(tag) for tag in _tags(node)))
-            more = Repeat(Seq((literal(node.get("separator", "")), one)), 0, None)
+            more = Repeat(Seq((literal(_separator(node)), one)), 0, None)
             whole: Node = one if node.get("stop_after_first") else Seq((one, more))
             return whole if node.get("at_least_one") else Alt((EMPTY, whole))
         if kind in ("optional", "plus", "star", "repeat"):
@@ -220,7 +224,7 @@ class ToLark(Reader):
             return self._tag(node)
         if kind == "tags_with_separator":
             one = self._rule(" | ".join(self._tag(tag) for tag in _tags(node)))
-            more = f"({_lark(node.get('separator', ''))} {one})*"
+            more = f"({_lark(_separator(node))} {one})*"
             whole = one if node.get("stop_after_first") else f"{one} {more}"
             return self._rule(whole if node.get("at_least_one") else f'"" | {whole}')
         if kind == "triggered_tags":
