@@ -31,7 +31,8 @@ class Case:
 
     @property
     def is_stream(self) -> bool:
-        return isinstance(self.body, dict) and self.body.get("stream") is True
+        is_asked = isinstance(self.body, dict) and self.body.get("stream") is True
+        return is_asked and "tokenize" not in self.route  # nothing of theirs streams
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value not in (None, {})}

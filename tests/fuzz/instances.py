@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -110,7 +110,14 @@ def load(text: str) -> Any:
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
-    return json.loads(text, parse_float=Decimal, parse_constant=refuse)
+    return json.loads(text, parse_float=_number, parse_constant=refuse)
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond the library's own
+        return Decimal("-Infinity" if text.startswith("-") else "Infinity")
 
 
 def exact(value: Any) -> Any:

@@ -207,12 +207,12 @@ def calls_problem(wanted: dict[str, Any], calls: list[Any]) -> str | None:
     parameters = {one["name"]: one.get("parameters", {}) for one in wanted["functions"]}
     for call in calls:
         name, arguments = call["function"]["name"], call["function"]["arguments"]
+        if wanted["choice"] == "auto":
+            continue  # free text, of which the parser makes what it can
         if name not in parameters:
             return f"no such function: {name!r}"
-        if wanted["choice"] not in ("auto", "required", name):
+        if wanted["choice"] not in ("required", name):
             return f"another function: {name!r}"
-        if wanted["choice"] == "auto":
-            continue
         try:
             is_object = isinstance(json.loads(arguments), dict)
         except ValueError:

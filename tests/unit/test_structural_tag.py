@@ -16,7 +16,7 @@ from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.grammar_matcher import byte_tokenizer
 from vllm_diffusion.structured.json_schema.to_regex import NotRegularError, ToRegex
 from vllm_diffusion.structured.regex_dfa import byte_dfa
-from vllm_diffusion.structured.structural_tag import ToLark, ToNode, normalised, unbroken
+from vllm_diffusion.structured.structural_tag import ToLark, ToNode, markers_of, normalised
 
 SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
 JSON = {"type": "json_schema", "json_schema": SCHEMA}
@@ -144,17 +144,11 @@ def test_what_is_refused(spec: Any, words: str) -> None:
         ToLark(grammar_of, LIMITS.nesting).grammar(normalised(spec))
 
 
-def test_strings_do_not_hold_the_end_of_their_tag() -> None:
-    schema = {"type": "object", "properties": {"s": {"type": "string"}, "e": {"enum": ["</f>"]}},
-              "required": ["s", "e"]}  # fmt: skip
-    spec = {**TAG, "content": {"type": "json_schema", "json_schema": schema}}
-    assert unbroken(schema, "")["properties"]["s"] == {"type": "string"}
-    dfa = byte_dfa(ToNode(node_of, LIMITS.nesting).of(spec), LIMITS)
-    assert dfa is not None
-    for inside, is_in in (("a<b", True), ("<", True), ("<<<", True), ("</f>", False), ("", True),
-                          ("a</", False), ("<</", False), ("/<", True)):  # fmt: skip
-        whole = f'<f>{{"s": "{inside}", "e": "</f>"}}</f>'
-        assert dfa.accepts(whole.encode()) == is_in, inside
+def test_ends_that_a_parser_looks_for() -> None:
+    assert markers_of(TAG) == (b"</f>",)
+    assert markers_of({**TAG, "end": "}]\n</f>"}) == (b"</f>",)
+    assert markers_of({"type": "triggered_tags", "tags": [TAG, OTHER]}) == (b"</f>",)
+    assert markers_of(OTHER) == markers_of(JSON) == markers_of({**TAG, "end": "}"}) == ()
 
 
 def test_the_number_of_formats_is_bounded() -> None:

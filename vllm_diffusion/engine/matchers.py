@@ -163,7 +163,12 @@ class Matchers:
     def _grammar(self, compiled: Compiled, stop_ids: tuple[int, ...]) -> tuple[GrammarMatcher, int]:
         assert compiled.grammar is not None
         matcher = GrammarMatcher(
-            self.vocabulary, compiled.grammar, stop_ids, self.limits, compiled.hints
+            self.vocabulary,
+            compiled.grammar,
+            stop_ids,
+            self.limits,
+            compiled.hints,
+            compiled.markers,
         )
         # The library says nothing of its size; a lexer state is some 2 kB of it.
         return matcher, compiled.num_bytes + (1 << 20)

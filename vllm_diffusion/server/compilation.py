@@ -16,7 +16,7 @@ from vllm_diffusion.engine.matchers import COMPILED, REASONING_ENDED
 from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX
 from vllm_diffusion.server.structured import check_structured, constraint_of
-from vllm_diffusion.server.wording import check_wording
+from vllm_diffusion.server.validation import validate
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.constraint import Constraint, RefusedError
 from vllm_diffusion.structured.limits import read_limits
@@ -77,10 +77,10 @@ def check_early(params: SamplingParams, model_config: Any) -> None:
     """What costs nothing to refuse, before anything is compiled.
 
     Raises:
-        VLLMValidationError: see ``check_structured`` and ``check_wording``.
+        VLLMValidationError: see ``validate`` and ``check_structured``.
     """
+    validate(params, model_config)
     check_structured(params, model_config)
-    check_wording(params, model_config)
 
 
 async def prepare(

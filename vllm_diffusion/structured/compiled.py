@@ -28,6 +28,8 @@ class Compiled:
     """As llguidance reads one."""
     hints: tuple[bytes, ...] = ()
     """See ``shortest_end``."""
+    markers: tuple[bytes, ...] = ()
+    """Of a grammar: see ``markers``."""
     lexical: str | None = None
     """The fields of a request, as JSON; tables are made of them again, they are small."""
 
@@ -39,6 +41,7 @@ class Compiled:
             "is_shortest": self.is_shortest,
             "grammar": self.grammar,
             "hints": list(self.hints),
+            "markers": list(self.markers),
             "lexical": self.lexical,
         }
         if self.tokens is not None:
@@ -57,6 +60,7 @@ class Compiled:
             dfa=ByteDfa(**_unpacked(data["dfa"])) if "dfa" in data else None,
             grammar=data["grammar"],
             hints=tuple(data["hints"]),
+            markers=tuple(data["markers"]),
             lexical=data["lexical"],
         )
 

@@ -32,11 +32,12 @@ from vllm_diffusion.structured.json_schema.rewrite import Rewriter
 from vllm_diffusion.structured.json_schema.to_regex import NotRegularError, ToRegex
 from vllm_diffusion.structured.lexical import LexicalMatcher, read_spec
 from vllm_diffusion.structured.limits import Limits, raise_by
+from vllm_diffusion.structured.markers import without_inner
 from vllm_diffusion.structured.matcher import Matcher
 from vllm_diffusion.structured.regex_ast import Node, anchored, parse, shortest
 from vllm_diffusion.structured.regex_dfa import ByteDfa, byte_dfa, trimmed
 from vllm_diffusion.structured.regex_json import escaped, to_rust
-from vllm_diffusion.structured.structural_tag import ToLark, ToNode, normalised
+from vllm_diffusion.structured.structural_tag import ToLark, ToNode, markers_of, normalised
 from vllm_diffusion.structured.token_dfa import TokenDfa, automaton_of, over_tokens
 from vllm_diffusion.structured.vocabulary import Vocabulary
 
@@ -179,8 +180,10 @@ class Compiler:
                 raise NotRegularError
             return node
 
+        markers = markers_of(spec)
         try:
-            compiled = self._regular(constraint, ToNode(node_of, self.limits.nesting).of(spec))
+            node = ToNode(node_of, self.limits.nesting).of(spec)
+            compiled = self._regular(constraint, node, markers)
             if compiled is not None:
                 return compiled
         except (NotRegularError, TooLargeError):
@@ -194,7 +197,7 @@ class Compiler:
             return json.dumps({**rewritten, "x-guidance": self._options(constraint)})
 
         lark = ToLark(json_of, self.limits.nesting).grammar(spec)
-        return self._grammar(constraint, lark, tuple(hints[:MAX_HINTS]))
+        return self._grammar(constraint, lark, tuple(hints[:MAX_HINTS]), markers)
 
     def _lexical(self, constraint: Constraint) -> Compiled:
         wording = read_spec(constraint.spec)
@@ -223,10 +226,14 @@ class Compiler:
 
     # Mechanisms
 
-    def _regular(self, constraint: Constraint, node: Node) -> Compiled | None:
+    def _regular(
+        self, constraint: Constraint, node: Node, markers: Sequence[bytes] = ()
+    ) -> Compiled | None:
         """By an automaton; None where it would be too large."""
         try:
             dfa = byte_dfa(node, self.limits)
+            for marker in markers:
+                dfa = None if dfa is None else without_inner(dfa, marker, self.limits)
         except TooLargeError:
             return None
         if dfa is None:
@@ -248,11 +255,19 @@ class Compiler:
         return self._compiled(constraint, self._end(matcher), tokens=tokens, is_shortest=True)
 
     def _grammar(
-        self, constraint: Constraint, grammar: str, hints: tuple[bytes, ...] = ()
+        self,
+        constraint: Constraint,
+        grammar: str,
+        hints: tuple[bytes, ...] = (),
+        markers: tuple[bytes, ...] = (),
     ) -> Compiled:
-        matcher = GrammarMatcher(self.vocabulary, grammar, (self.stop,), self.limits, hints)
+        matcher = GrammarMatcher(
+            self.vocabulary, grammar, (self.stop,), self.limits, hints, markers
+        )
         path = self._end(matcher)
-        return self._compiled(constraint, path, grammar=grammar, hints=hints, is_shortest=False)
+        return self._compiled(
+            constraint, path, grammar=grammar, hints=hints, markers=markers, is_shortest=False
+        )
 
     def _end(self, matcher: Matcher) -> list[int]:
         limit = self.limits.end_tokens
@@ -277,6 +292,7 @@ class Compiler:
         dfa: ByteDfa | None = None,
         grammar: str | None = None,
         hints: tuple[bytes, ...] = (),
+        markers: tuple[bytes, ...] = (),
         lexical: str | None = None,
     ) -> Compiled:
         said = repr((constraint, self.limits, self.vocabulary.size))
@@ -288,6 +304,7 @@ class Compiler:
             dfa=dfa,
             grammar=grammar,
             hints=hints,
+            markers=markers,
             lexical=lexical,
         )
 

@@ -13,7 +13,14 @@ import numpy as np
 
 from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.limits import Limits
-from vllm_diffusion.structured.matcher import Bits, DeadEndError, set_bit
+from vllm_diffusion.structured.markers import completing, search_table, walk
+from vllm_diffusion.structured.matcher import (
+    Bits,
+    DeadEndError,
+    is_allowed,
+    leads_to_end,
+    set_bit,
+)
 from vllm_diffusion.structured.shortest_end import shortest_end
 from vllm_diffusion.structured.vocabulary import Vocabulary
 
@@ -67,6 +74,7 @@ class GrammarMatcher:
         stop_ids: what may end the text; not text themselves.
         limits: of one constraint.
         hints: see ``shortest_end``.
+        markers: see ``markers``.
 
     Raises:
         RefusedError: the library refuses it; its message says why.
@@ -79,10 +87,13 @@ class GrammarMatcher:
         stop_ids: tuple[int, ...],
         limits: Limits,
         hints: tuple[bytes, ...] = (),
+        markers: tuple[bytes, ...] = (),
     ) -> None:
         import llguidance
 
         self._hints = hints
+        self._markers, self._places = markers, [0] * len(markers)
+        self._completing: dict[tuple[bytes, int], list[int]] = {}
         bounds = parser_limits(limits)
         self._vocabulary, self._stop_ids, self.is_done = vocabulary, stop_ids, False
         self._matcher = llguidance.LLMatcher(
@@ -109,11 +120,27 @@ class GrammarMatcher:
         if not text or self._matcher.is_stopped() or not self._matcher.validate_tokens([token]):
             self._check()
             return False
+        places = self._places_behind(text)
+        if places is None:
+            return False
         # Both, or neither: a step that is beyond a bound leaves a parser in error.
         if not self._matcher.consume_token(token) or not self._bytes.consume_tokens(list(text)):
             error = self._matcher.get_error() or self._bytes.get_error()
             raise DeadEndError(error[:400])
+        self._places = places
         return True
+
+    def _places_behind(self, text: bytes) -> list[int] | None:
+        """How much of each marker has been read behind a text; None where one may not be there."""
+        places = []
+        for marker, place in zip(self._markers, self._places, strict=True):
+            place, whole = walk(search_table(marker), place, text)
+            for size in whole:
+                other = self._bytes.deep_copy()
+                if not other.consume_tokens(list(text[:size])) or not other.is_accepting():
+                    return None
+            places.append(place)
+        return places
 
     def fill(self, bits_W: Bits) -> None:
         bits_W.fill(0)
@@ -127,9 +154,21 @@ class GrammarMatcher:
             bits_W[:width] = allowed[:width]
         self._check()
         may_stop = is_stopped or self._matcher.is_accepting()
+        for token in self._tokens_with_markers():
+            if is_allowed(bits_W, token):
+                text = self._vocabulary.spelled[token]
+                set_bit(bits_W, token, self._places_behind(text) is not None)
         bits_W &= self._vocabulary.text_bits_W
         for token in self._stop_ids:
             set_bit(bits_W, token, bool(may_stop))
+
+    def _tokens_with_markers(self) -> list[int]:
+        found: list[int] = []
+        for key in zip(self._markers, self._places, strict=True):
+            if key not in self._completing:
+                self._completing[key] = completing(*key, self._vocabulary)
+            found += self._completing[key]
+        return found
 
     def forced(self) -> list[int]:
         if self.is_done or self._matcher.is_stopped():
@@ -150,17 +189,16 @@ class GrammarMatcher:
         return None
 
     def _leads_to_end(self, path: list[int]) -> bool:
-        if any(token < 0 for token in path):
+        try:
+            return leads_to_end(self.fork(), path)
+        except DeadEndError:
             return False
-        matcher = self._matcher.deep_copy()
-        is_read = not path[:-1] or matcher.validate_tokens(path[:-1]) == len(path) - 1
-        if not is_read or (path[:-1] and not matcher.consume_tokens(path[:-1])):
-            return False
-        return bool(matcher.is_accepting() or matcher.is_stopped()) and not matcher.is_error()
 
     def fork(self) -> GrammarMatcher:
         other = object.__new__(GrammarMatcher)
         other._vocabulary, other._stop_ids = self._vocabulary, self._stop_ids
         other.is_done, other._hints = self.is_done, self._hints
+        other._markers, other._places = self._markers, self._places
+        other._completing = self._completing
         other._matcher, other._bytes = self._matcher.deep_copy(), self._bytes.deep_copy()
         return other

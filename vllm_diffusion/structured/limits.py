@@ -29,7 +29,7 @@ class Limits:
     """States of the automaton over bytes; beyond it the grammar's matcher follows the text."""
     cells: int = 1 << 26
     """States by tokens of the automaton over tokens; beyond it the one over bytes does."""
-    edges: int = 1 << 17
+    edges: int = 1 << 14
     """Edges of the automaton over tokens, all read once a position of a block."""
     grammar_symbols: int = 200_000
     """Symbols of a context-free grammar, and items that a position in it may have."""

@@ -46,30 +46,22 @@ def normalised(spec: Any) -> Format:
     raise RefusedError("a structural tag has a format, or structures and triggers")
 
 
-def unbroken(schema: Any, end: str) -> Any:
-    """A tag's schema without strings that the parser of the tag would take for its end.
-
-    Free strings may hold the end's first character, and not the second behind it.
-    """
-    marker = end.strip("}] \n")[:2]
-    if len(marker) < 2 or not marker.isascii() or not isinstance(schema, dict):
-        return schema
-    first, second = (f"\\x{ord(char):02x}" for char in marker)
-    pattern = f"^(?:[^{first}]|{first}+[^{first}{second}])*{first}*$"
-
-    def visit(node: Any) -> Any:
-        if isinstance(node, list):
-            return [visit(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        is_free = node.get("type") == "string" and not {"enum", "const", "pattern"} & set(node)
-        # What is too short to hold the whole end is left as it is.
-        is_free = is_free and node.get("maxLength", len(end)) >= len(end.strip("}] \n"))
-        out = {key: value if key in ("enum", "const") else visit(value)
-               for key, value in node.items()}  # fmt: skip
-        return {**out, "pattern": pattern} if is_free and "format" not in node else out
-
-    return visit(schema)
+def markers_of(spec: Format) -> tuple[bytes, ...]:
+    """What parsers look for at the end of a call: see ``markers``."""
+    if spec.get("type") == "tag":
+        tags = [spec]
+    elif spec.get("type") in ("tags_with_separator", "triggered_tags"):
+        tags = spec["tags"] if isinstance(spec.get("tags"), list) else []
+    else:
+        return ()
+    found: dict[bytes, None] = {}
+    for tag in tags:
+        is_json = isinstance(tag, dict) and isinstance(tag.get("content"), dict)
+        if is_json and tag["content"].get("type") == "json_schema":
+            for end in _ends(tag):
+                if len(marker := end.lstrip("}] \n")) > 1:
+                    found[marker.encode()] = None
+    return tuple(found)
 
 
 class Reader:
@@ -141,12 +133,12 @@ class ToNode(Reader):
         super().__init__()
         self.of_schema, self.nesting = of_schema, nesting
 
-    def of(self, node: Any, end: str = "") -> Node:
+    def of(self, node: Any) -> Node:
         kind = self.kind(node)
         if kind == "const_string":
             return literal(_text(node, "value"))
         if kind == "json_schema":
-            return self.of_schema(unbroken(_schema(node), end))
+            return self.of_schema(_schema(node))
         if kind == "regex":
             return anchored(parse_regex(_text(node, "pattern"), self.nesting), is_search=False)
         if kind == "sequence":
@@ -167,7 +159,7 @@ class ToNode(Reader):
 
     def _tag(self, tag: Format) -> Node:
         ends = _ends(tag)
-        content = self.of(tag["content"], ends[0])
+        content = self.of(tag["content"])
         return Seq((literal(_text(tag, "begin")), content, Alt(tuple(map(literal, ends)))))
 
 
@@ -203,12 +195,12 @@ class ToLark(Reader):
         self.rules.append(f"{name}{suffix}: {body}")
         return name
 
-    def of(self, node: Any, end: str = "") -> str:
+    def of(self, node: Any) -> str:
         kind = self.kind(node)
         if kind == "const_string":
             return _lark(_text(node, "value"))
         if kind == "json_schema":
-            return self._rule(f"%json {self.of_schema(unbroken(_schema(node), end))}")
+            return self._rule(f"%json {self.of_schema(_schema(node))}")
         if kind == "regex":
             expression = anchored(
                 parse_regex(_text(node, "pattern"), self.nesting), is_search=False
@@ -254,7 +246,7 @@ class ToLark(Reader):
         begin, ends = _lark(_text(tag, "begin")[skipped:]), _ends(tag)
         if _is(tag["content"], "any_text") and all(ends):
             return self._rule(f"{begin} {self._until(ends, self._excludes(tag['content']))}")
-        content = self.of(tag["content"], ends[0])
+        content = self.of(tag["content"])
         return self._rule(f"{begin} {content} ({' | '.join(map(_lark, ends))})")
 
     def _excludes(self, node: Format) -> list[str]:

@@ -159,6 +159,8 @@ def check_size(root: Any, limits: Limits) -> None:
         if not isinstance(node, dict):
             continue
         if "$ref" in node:
+            if not isinstance(node["$ref"], str):
+                raise RefusedError("it is no valid JSON Schema: $ref is a text", pointer)
             resolve(root, node["$ref"], pointer)
         if pointer and "$id" in node:
             raise RefusedError(
