@@ -202,7 +202,6 @@ def test_a_smaller_bound_takes_the_next_mechanism() -> None:
     assert len(digests) == 3  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, raises=(ValueError, TypeError), reason="an error of a library")
 @pytest.mark.parametrize(
     ("kind", "spec"),
     [

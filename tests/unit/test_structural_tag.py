@@ -97,21 +97,7 @@ def test_regular_formats(spec: dict[str, Any], good: list[str], bad: list[str]) 
     assert [one for one in bad if dfa.accepts(one.encode())] == []
 
 
-def is_lazy(spec: dict[str, Any]) -> bool:
-    """Free text that ends where a marker begins: the lexer takes too much of it today."""
-    return "any_text" in str(spec.get("elements", spec.get("content"))) or "<f" in str(
-        spec.get("triggers")
-    )
-
-
-@pytest.mark.parametrize(
-    ("spec", "good", "bad"),
-    [
-        pytest.param(*case, marks=[pytest.mark.xfail(strict=True)] if is_lazy(case[0]) else [])
-        for case in (*REGULAR, *FREE)
-    ],
-    ids=lambda v: str(v)[:40],
-)
+@pytest.mark.parametrize(("spec", "good", "bad"), [*REGULAR, *FREE], ids=lambda v: str(v)[:40])
 def test_formats_as_grammars(spec: dict[str, Any], good: list[str], bad: list[str]) -> None:
     grammar = ToLark(grammar_of, LIMITS.nesting).grammar(spec)
     assert [one for one in good if not fits(grammar, one)] == []

@@ -6,6 +6,7 @@ llguidance otherwise. Formats that neither can say are refused by name.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -85,6 +86,10 @@ def _text(node: Format, key: str) -> str:
     return value
 
 
+def _separator(node: Format) -> str:
+    return _text({"separator": "", **node}, "separator")
+
+
 def _list(node: Format, key: str) -> list[Any]:
     value = node.get(key)
     if not isinstance(value, list) or not value:
@@ -144,7 +149,7 @@ class ToNode(Reader):
             return self._tag(node)
         if kind == "tags_with_separator":
             one = Alt(tuple(self._tag(tag) for tag in _tags(node)))
-            more = Repeat(Seq((literal(node.get("separator", "")), one)), 0, None)
+            more = Repeat(Seq((literal(_separator(node)), one)), 0, None)
             whole: Node = one if node.get("stop_after_first") else Seq((one, more))
             return whole if node.get("at_least_one") else Alt((EMPTY, whole))
         if kind in ("optional", "plus", "star", "repeat"):
@@ -202,18 +207,16 @@ class ToLark(Reader):
             )
             return self._rule(_terminal(to_rust(expression)), "TEXT")
         if kind == "any_text":
-            if node.get("max_tokens") is not None or node.get("max_chars") is not None:
-                raise RefusedError("a bounded any_text of a structural tag is not served")
-            return self._free(node.get("excludes") or [])
+            return self._free(self._excludes(node))
         if kind == "sequence":
-            return self._rule(" ".join(self.of(part) for part in _list(node, "elements")))
+            return self._sequence(_list(node, "elements"))
         if kind == "or":
             return self._rule(" | ".join(self.of(part) for part in _list(node, "elements")))
         if kind == "tag":
             return self._tag(node)
         if kind == "tags_with_separator":
             one = self._rule(" | ".join(self._tag(tag) for tag in _tags(node)))
-            more = f"({_lark(node.get('separator', ''))} {one})*"
+            more = f"({_lark(_separator(node))} {one})*"
             whole = one if node.get("stop_after_first") else f"{one} {more}"
             return self._rule(whole if node.get("at_least_one") else f'"" | {whole}')
         if kind == "triggered_tags":
@@ -224,37 +227,81 @@ class ToLark(Reader):
             return self._rule(f"({self.of(node.get('content'))}){count}")
         raise RefusedError(f"type={quoted(kind)} of a structural tag is not served")
 
-    def _tag(self, tag: Format) -> str:
-        ends = _ends(tag)
-        content = self.of(tag["content"])
-        end = " | ".join(map(_lark, ends))
-        return self._rule(f"{_lark(_text(tag, 'begin'))} {content} ({end})")
+    def _sequence(self, parts: list[Any]) -> str:
+        """A text behind free text is where that ends: the lexer takes as much as fits."""
+        out: list[str] = []
+        for part, following in itertools.zip_longest(parts, parts[1:]):
+            behind = _text(following, "value") if _is(following, "const_string") else ""
+            if out and out[-1] == "":
+                out[-1] = '""'  # is in what stands before it
+            elif behind and _is(part, "any_text"):
+                out += [self._until([behind], self._excludes(part)), ""]
+                continue
+            else:
+                out.append(self.of(part))
+        return self._rule(" ".join(out))
 
-    def _free(self, excludes: list[Any]) -> str:
-        """Any text without some texts in it."""
+    def _tag(self, tag: Format, skipped: int = 0) -> str:
+        """Args: skipped: characters of its begin that are there already."""
+        begin, ends = _lark(_text(tag, "begin")[skipped:]), _ends(tag)
+        if _is(tag["content"], "any_text") and all(ends):
+            return self._rule(f"{begin} {self._until(ends, self._excludes(tag['content']))}")
+        content = self.of(tag["content"])
+        return self._rule(f"{begin} {content} ({' | '.join(map(_lark, ends))})")
+
+    def _excludes(self, node: Format) -> list[str]:
+        if node.get("max_tokens") is not None or node.get("max_chars") is not None:
+            raise RefusedError("a bounded any_text of a structural tag is not served")
+        excludes = node.get("excludes") or []
         if not all(isinstance(text, str) and text for text in excludes):
             raise RefusedError("excludes of a structural tag must be texts")
-        anything = r"/(?s:.*)/"
-        without = "".join(f" & ~/(?s:.*){to_rust(literal(text))}(?s:.*)/" for text in excludes)
-        return self._rule(anything + without, "TEXT")
+        return list(excludes)
+
+    def _free(self, excludes: list[str]) -> str:
+        """Any text without some texts in it."""
+        without = "".join(f" & ~{_holding(text, '.*')}" for text in excludes)
+        return self._rule(r"/(?s:.*)/" + without, "TEXT")
+
+    def _until(self, ends: list[str], excludes: list[str]) -> str:
+        """Any text without some texts in it, and the first of its ends."""
+        without = "".join(f" & ~{_holding(text, '.+')}" for text in excludes)
+        ending = "|".join(to_rust(literal(end)) for end in ends)
+        text = self._rule(f"{_terminal(f'(?s:.*)(?:{ending})')}{without}", "TEXT")
+        return self._rule(text, suffix="[lazy]")
 
     def _triggered(self, node: Format) -> str:
         """Free text; behind a trigger the rest of one of its tags."""
         triggers = _list(node, "triggers")
         if not all(isinstance(trigger, str) and trigger for trigger in triggers):
             raise RefusedError("triggers of a structural tag must be texts")
-        free = self._free([*triggers, *(node.get("excludes") or [])])
-        tags = [self._triggered_tag(tag, triggers) for tag in _tags(node)]
-        one = self._rule(" | ".join(tags))
+        excludes = self._excludes(node)
+        free = self._free([*triggers, *excludes])
+        tags: dict[str, list[str]] = {}
+        for tag in _tags(node):
+            begin = _text(tag, "begin")
+            fitting = [trigger for trigger in triggers if begin.startswith(trigger)]
+            if not fitting:
+                raise RefusedError(
+                    f"begin={quoted(begin)} of a tag starts with none of the triggers"
+                )
+            trigger = min(fitting, key=len)
+            tags.setdefault(trigger, []).append(self._tag(tag, len(trigger)))
+        ways = []
+        for trigger, rests in tags.items():
+            others = [text for text in triggers if text != trigger]
+            ways.append(f"{self._until([trigger], [*others, *excludes])} ({' | '.join(rests)})")
+        one = self._rule(" | ".join(ways))
         if node.get("stop_after_first"):
-            return self._rule(f"{free} {one}" + ("" if node.get("at_least_one") else f" | {free}"))
-        return self._rule(f"({free} {one}){'+' if node.get('at_least_one') else '*'} {free}")
+            return self._rule(one + ("" if node.get("at_least_one") else f" | {free}"))
+        return self._rule(f"({one}){'+' if node.get('at_least_one') else '*'} {free}")
 
-    def _triggered_tag(self, tag: Format, triggers: list[str]) -> str:
-        begin = _text(tag, "begin")
-        if not any(begin.startswith(trigger) for trigger in triggers):
-            raise RefusedError(f"begin={quoted(begin)} of a tag starts with none of the triggers")
-        return self._tag(tag)
+
+def _is(node: Any, kind: str) -> bool:
+    return isinstance(node, dict) and node.get("type") == kind
+
+
+def _holding(text: str, rest: str) -> str:
+    return _terminal(f"(?s:.*){to_rust(literal(text))}(?s:{rest})")
 
 
 def _lark(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from vllm_diffusion.quote import quoted
@@ -22,6 +23,7 @@ IN_ONE = (
     "items additionalProperties not if then else contains propertyNames unevaluatedProperties "
     "unevaluatedItems additionalItems"
 ).split()
+_HALF = re.compile("[\ud800-\udfff]")
 OLD = ("draft-03", "draft-04")
 
 
@@ -47,9 +49,13 @@ def load(text: str, limits: Limits) -> Any:
         elif char in "]}":
             depth -= 1
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"it is no JSON: {error}") from error
+    # As an escape it may stand anywhere; what reads the value refuses it in other words.
+    if "\\ud" in text.lower() and _HALF.search(json.dumps(value, ensure_ascii=False)):
+        raise RefusedError("half of a surrogate pair is no character")
+    return value
 
 
 def _no_constant(name: str) -> Any:
