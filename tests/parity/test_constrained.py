@@ -82,7 +82,7 @@ def test_a_block_accepted_at_once_is_the_most_probable_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Random weights expect little of what can follow, so 0.5 cuts most texts off at once."""
-    monkeypatch.setattr("vllm_diffusion.engine.constrained.TRUSTED", trusted)
+    monkeypatch.setattr("vllm_diffusion.structured.block_text.TRUSTED", trusted)
     tokenizer = engine.llm.get_tokenizer()
     tokens = {text: token for text, token in tokenizer.get_vocab().items() if text.isascii()}
     eos = tokenizer.eos_token_id

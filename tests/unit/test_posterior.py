@@ -6,6 +6,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -210,20 +211,13 @@ def test_draws_have_the_exact_distribution():
             for x in (block.fixed_KL, block.start_K, block.end_K, block.slack_K)
         ),
     )
-    automata = Automata(
-        *(
-            x.expand(count, -1)
-            for x in (
-                automata.src_KE,
-                automata.class_KE,
-                automata.dst_KE,
-                automata.class_KV,
-                automata.is_single_KC,
-            )
-        ),
-        automata.distance_KN.expand(count, -1),
-        automata.stop_K.expand(count),
-        automata.num_classes,
+    names = ("src_KE", "class_KE", "dst_KE", "size_KC", "sample_KC", "is_single_KC", "distance_KN")
+    expanded = {name: getattr(automata, name).expand(count, -1) for name in names}
+    automata = replace(
+        automata,
+        class_V=automata.class_V * count,
+        stop_K=automata.stop_K.expand(count),
+        **expanded,
     )
     generator = torch.Generator().manual_seed(1)
 

@@ -145,8 +145,10 @@ class ConstrainedStep:
         index, starts, num_left = zip(*found, strict=True)
         common = (self.canvases, index, starts, num_left, tokens_BL, masked_BL)
         if draws is None:
+            # What the model expects is read before anything is masked.
+            texts = self.constraints.texts(logits_NV, *common)
             self.mask(logits_NV)
-            return self.constraints.texts(logits_NV, *common)
+            return texts
         drawn = DrawnConstraints(self.constraints)
         expected = drawn.expect(logits_NV, self.canvases, index, tokens_BL.shape[1])
         self.mask(logits_NV)

@@ -122,7 +122,7 @@ def block_text(
         token=torch.where(
             is_first_KL, scores.token.gather(2, local_KL[..., None])[..., 0], token_KL
         ),
-        prob=prob_KL.float(),
+        prob=prob_KL.float().clamp(max=1.0),
         second=two[..., 1].exp().float(),
         entropy=torch.where(is_in_KLC, nats_KLC, 0.0).sum(dim=-1).float(),
         has_text=has_text_K,
