@@ -84,8 +84,8 @@ def test_what_takes_too_long_or_too_much_is_refused(process: _Process) -> None:
     # The next one gets a process of its own, and here one whose memory is what it has already.
     process.limits = replace(PATIENT, memory_bytes=1 << 20)
     try:
-        with pytest.raises(RefusedError, match=r"more than 1 MiB|failed to map"):
-            process.compile(Constraint("regex", "(a|b|c|d){900}"))
+        with pytest.raises(RefusedError, match="more than 1 MiB"):
+            process.compile(Constraint("regex", "[ab]{3500}"))
     finally:
         process.end()
         process.limits = PATIENT
@@ -174,7 +174,7 @@ def test_the_oldest_are_forgotten_by_bytes(service: CompileService) -> None:
     assert kept == specs[-len(kept) :]
     assert sum(sizes[-len(kept) :]) <= 400_000
     # One that is larger than the cache is kept until the next one comes.
-    large = Constraint("regex", "(a|b|c|d){900}")
+    large = Constraint("regex", "[ab]{3500}")
     assert service.compile(large).num_bytes > 0
     assert service.known(large) is not None
 

@@ -23,6 +23,12 @@ PR_SET_PDEATHSIG = 1
 STACK_BYTES = 4 << 20
 """Half of a main thread's: what a library's recursion survives here it survives in a worker."""
 NICENESS = 5
+WARM = (
+    Constraint("json", '{"type": "object", "properties": {"a": {"enum": [1]}}}'),
+    Constraint("json_object", ""),
+    Constraint("regex", "a"),
+    Constraint("grammar", 'root ::= "a"'),
+)
 
 
 def main(descriptor: int) -> None:
@@ -46,6 +52,8 @@ def _serve(connection: Connection) -> None:
     spec, limits = connection.recv()
     assert isinstance(limits, Limits)
     compiler = Compiler(Vocabulary.of(spec), limits)
+    for known in WARM:  # the libraries load parts of themselves when first needed
+        _answer(compiler, known)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     connection.send("ready")

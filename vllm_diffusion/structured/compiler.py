@@ -261,9 +261,17 @@ class Compiler:
         hints: tuple[bytes, ...] = (),
         markers: tuple[bytes, ...] = (),
     ) -> Compiled:
-        matcher = GrammarMatcher(
-            self.vocabulary, grammar, (self.stop,), self.limits, hints, markers
-        )
+        try:
+            matcher = GrammarMatcher(
+                self.vocabulary, grammar, (self.stop,), self.limits, hints, markers
+            )
+        except RefusedError as error:
+            if "oneOf" in str(error):
+                raise RefusedError(
+                    "oneOf is served where its options are told apart by their types, values or "
+                    "names; anyOf says that either will do"
+                ) from error
+            raise
         path = self._end(matcher)
         return self._compiled(
             constraint, path, grammar=grammar, hints=hints, markers=markers, is_shortest=False

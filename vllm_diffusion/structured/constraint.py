@@ -33,5 +33,9 @@ class RefusedError(ValueError):
         super().__init__(f"{reason} (at {pointer})" if pointer else reason)
 
 
+class BoundError(RefusedError):
+    """A bound of time or memory was passed: on another day it may not be."""
+
+
 class TooLargeError(ValueError):
     """A mechanism's bound is passed: the next simpler one has to do."""

@@ -75,7 +75,9 @@ class TokenDfaMatcher:
         return self.state == self.tables.automaton.done
 
     def accept(self, token: int) -> bool:
-        state = self.tables.automaton.step(self.state, token)
+        automaton = self.tables.automaton
+        is_token = 0 <= token < len(automaton.class_V)
+        state = automaton.step(self.state, token) if is_token else None
         if state is None:
             return False
         self.state = state

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection, Pipe
 
 from vllm_diffusion.structured.compiled import Compiled
-from vllm_diffusion.structured.constraint import Constraint, RefusedError
+from vllm_diffusion.structured.constraint import BoundError, Constraint, RefusedError
 from vllm_diffusion.structured.limits import Limits, raise_by
 from vllm_diffusion.structured.vocabulary import TokenizerSpec
 
@@ -52,8 +52,13 @@ class _Process:
             env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         theirs.close()
-        ours.send((self.spec, self.limits))
-        if not ours.poll(START_SECONDS) or ours.recv() != "ready":
+        try:
+            ours.send((self.spec, self.limits))
+            is_ready = ours.poll(START_SECONDS) and ours.recv() == "ready"
+        except (EOFError, OSError):
+            is_ready = False
+        if not is_ready:
+            ours.close()
             self.end()
             raise RuntimeError("the process that compiles structured output did not start")
         self.connection = ours
@@ -63,22 +68,23 @@ class _Process:
         """Compile, or end the process that does.
 
         Raises:
-            RefusedError: what is not served; or a bound of time or memory.
+            RefusedError: what is not served.
+            BoundError: a bound of time or memory.
             RuntimeError: it cannot be started.
         """
         seconds = self.limits.seconds
+        connection = self._started()
         try:
-            connection = self._started()
             connection.send(constraint)
             if not connection.poll(seconds):
                 self.end()
-                raise RefusedError(
+                raise BoundError(
                     f"its compilation takes more than {seconds:g} s; {raise_by('seconds')}"
                 )
             status, value = connection.recv()
         except (EOFError, OSError) as error:
             self.end()
-            raise RefusedError(
+            raise BoundError(
                 "its compilation ended the process that does it: it nests too deep, or needs more "
                 f"than {self.limits.memory_bytes >> 20} MiB"
             ) from error
@@ -88,7 +94,7 @@ class _Process:
             raise RefusedError(value)
         if status == "memory":
             self.end()
-            raise RefusedError(
+            raise BoundError(
                 f"its compilation needs more than {self.limits.memory_bytes >> 20} MiB; "
                 f"{raise_by('memory_bytes')}"
             )
@@ -165,9 +171,11 @@ class CompileService:
         start = time.monotonic()
         try:
             found = self.known(constraint) or self._process().compile(constraint)
+        except BoundError as error:
+            outcome: Exception | None = error
         except RefusedError as error:
             self._keep(constraint, str(error))
-            outcome: Exception | None = error
+            outcome = error
         except Exception as error:
             outcome = error
         else:
