@@ -25,11 +25,11 @@ class Limits:
     """Schemas within a schema, references followed."""
     expression_nodes: int = 1 << 15
     """States of an expression's automaton before it is made deterministic."""
-    states: int = 4096
+    states: int = 2048
     """States of the automaton over bytes; beyond it the grammar's matcher follows the text."""
     cells: int = 1 << 26
     """States by tokens of the automaton over tokens; beyond it the one over bytes does."""
-    edges: int = 1 << 14
+    edges: int = 1 << 12
     """Edges of the automaton over tokens, all read once a position of a block."""
     grammar_symbols: int = 200_000
     """Symbols of a context-free grammar, and items that a position in it may have."""
