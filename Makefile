@@ -16,7 +16,7 @@ PYTHON ?=
 BIN := $(VENV)/bin
 
 # The part that must work, and be typed, without vLLM.
-CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels structured effort.py family.py families.py params.py wording.py plan.py canvas.py metrics.py))
+CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels structured field_errors.py quote.py effort.py family.py families.py params.py wording.py plan.py canvas.py metrics.py))
 # In the order in which files are handed out: the short ones last, so that workers end together.
 SUITES := $(wildcard tests/gpu tests/server tests/fuzz tests/parity tests/unit)
 # Two test files at a time; each engine on one thread, wherever the system puts it.

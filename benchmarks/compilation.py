@@ -2,9 +2,9 @@
 
     python benchmarks/compilation.py --docs docs
 
-Vocabularies are made here: every byte, and words of random letters up to the size asked for, so
-that one of 151,936 tokens needs no download. A step is one block of 16 open positions of one
-request, greedy, without its forward pass. xgrammar compiles the same schema beside it, where it can.
+Vocabularies are made here, of every byte and of words of random letters up to the size asked for:
+one of 151,936 tokens needs no download. A step is one block of 16 open positions of one request,
+greedy, without its forward pass. xgrammar compiles the same schema beside it, where it can.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,11 @@ def spec_of(wording: Wording) -> str:
 
 def read_spec(spec: str) -> Wording:
     """The opposite of ``spec_of``."""
-    said = json.loads(spec)
-    return Wording(**{k: tuple(v) if isinstance(v, list) else v for k, v in said.items()})
+    said: dict[str, Any] = json.loads(spec)
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
+    }
+    return Wording(**fields)
 
 
 @dataclass(frozen=True, slots=True)

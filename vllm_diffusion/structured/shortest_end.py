@@ -82,7 +82,8 @@ def _options(mask: bytes, order_C: np.ndarray) -> np.ndarray:
     if not mask:
         return order_C[:0]  # beyond a bound of the parser
     is_open = np.unpackbits(np.frombuffer(mask, dtype=np.uint8), bitorder="little")[:256]
-    return order_C[is_open[order_C] != 0]
+    found: np.ndarray = order_C[is_open[order_C] != 0]
+    return found
 
 
 def shortest_end(

@@ -151,7 +151,8 @@ class Vocabulary:
     def chars_V(self) -> NDArray[np.int64]:
         """Characters that begin in each token."""
         is_inside_VB = np.arange(self.bytes_VB.shape[1]) < self.length_V[:, None]
-        return (IS_LEAD[self.bytes_VB] & is_inside_VB).sum(axis=1)
+        count_V: NDArray[np.int64] = (IS_LEAD[self.bytes_VB] & is_inside_VB).sum(axis=1)
+        return count_V
 
     @cached_property
     def longer(self) -> list[NDArray[np.int64]]:

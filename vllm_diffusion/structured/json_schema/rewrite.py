@@ -191,7 +191,7 @@ class Rewriter:
         says_others = {"additionalProperties", "patternProperties"} & set(kept)
         if self.is_closed and "properties" in kept and not says_others:
             known = kept["properties"]
-            unnamed = {name: {} for name in kept.get("required", ()) if name not in known}
+            unnamed: Schema = {name: {} for name in kept.get("required", ()) if name not in known}
             kept["properties"] = {**known, **unnamed}
             kept["additionalProperties"] = False
 

@@ -209,7 +209,7 @@ class ToRegex:
             raise NotRegularError
         if not required <= set(properties):
             raise NotRegularError
-        members = []
+        members: list[tuple[Node, bool]] = []
         for name, schema in properties.items():
             if schema is False:
                 if name in required:
