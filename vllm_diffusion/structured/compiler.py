@@ -202,6 +202,12 @@ class Compiler:
     def _lexical(self, constraint: Constraint) -> Compiled:
         wording = read_spec(constraint.spec)
         matcher = LexicalMatcher.of(wording, self.vocabulary, (self.stop,))
+        fewest = int(matcher.reading.phrases.need_MS[0, 0])
+        if wording.max_chars is not None and fewest > wording.max_chars:
+            raise RefusedError(
+                f"max_chars={wording.max_chars} is too few: a text with all keywords has at least "
+                f"{fewest} characters"
+            )
         path = self._end(matcher)
         # Lengths would multiply the states: the matcher alone counts characters.
         is_free = not wording.min_chars and wording.max_chars is None
