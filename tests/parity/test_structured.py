@@ -17,8 +17,11 @@ from tests.checkpoints import llada, nemotron_labs, sdar
 from tests.parity.engines import Engine, EnginePool, Outcome
 from tests.structured.schemas import schemas
 from tests.structured.texts import grammars, parses, regexes
+from vllm_diffusion.engine.extras import Extras
 from vllm_diffusion.engine.failures import MESSAGES, PREFIX, Failure
 from vllm_diffusion.engine.grammars import Grammars
+from vllm_diffusion.engine.matchers import Matchers
+from vllm_diffusion.engine.scheduler import BlockDiffusionScheduler
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
 
 # ``VLLM_DIFFUSION_TEST_SCHEMAS=200`` is the whole collection for each family.
@@ -157,12 +160,24 @@ def test_preempted(pool: EnginePool, folders: dict[str, Path]) -> None:
 
 
 BOUNDARIES = {
-    "taken over": (Grammars, "add", lambda self, slot, request, canvas: "3-" in request.req_id[:2]),
-    "followed": (TokenDfaMatcher, "fill", lambda self, bits: self.tables.is_marked),
-    "accepted": (TokenDfaMatcher, "accept", lambda self, token: self.tables.is_marked),
-    "ended": (TokenDfaMatcher, "ending", lambda self, limit: self.tables.is_marked),
-    "stacked": (TokenDfaMatcher, "at", lambda self: self.tables.is_marked),
+    "the engine core takes it over": (BlockDiffusionScheduler, "_open", Failure.PARAMETERS),
+    "its sampling fields": (Extras, "add", Failure.PARAMETERS),
+    "the worker takes it over": (Grammars, "add", Failure.CONSTRAINT),
+    "what may come": (TokenDfaMatcher, "fill", Failure.CONSTRAINT),
+    "what has come": (TokenDfaMatcher, "accept", Failure.CONSTRAINT),
+    "its end": (TokenDfaMatcher, "ending", Failure.CONSTRAINT),
 }
+
+
+def is_third(self: Any, *args: Any) -> bool:
+    """Does a call at a boundary belong to the request that is to fail?"""
+    if isinstance(self, TokenDfaMatcher):
+        return bool(self.tables.is_marked)
+    if isinstance(self, Extras):
+        return bool(args[1].seed == 3)
+    request = args[0] if isinstance(self, BlockDiffusionScheduler) else args[1]
+    name = getattr(request, "request_id", None) or request.req_id
+    return str(name).startswith("3-")
 
 
 @pytest.mark.parametrize("where", list(BOUNDARIES))
@@ -173,38 +188,34 @@ def test_an_error_ends_its_own_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of eight requests seven get the text that they get without it."""
-    from vllm_diffusion.engine.matchers import Matchers
-
     constraints: list[dict[str, Any]] = [{"regex": f"[a-f]{{{20 + n}}}"} for n in range(6)]
     constraints += [{}, {"json": {"type": "object"}}]
     engine = open_engine(pool, folders["sdar"])
     expected, _ = ask(engine, constraints, max_tokens=40)
-    owner, name, is_its = BOUNDARIES[where]
-    original = getattr(owner, name)
-    made = Matchers._tokens
+    owner, name, failure = BOUNDARIES[where]
+    original, made, marks = getattr(owner, name), Matchers._tokens, iter(range(6))
 
-    def mark(self: Matchers, compiled: Any, stop_ids: Any) -> Any:
-        tables, size = made(self, compiled, stop_ids)
-        tables.is_marked = len(compiled.ending) == len(expected_end)
+    def mark(self: Matchers, *args: Any) -> Any:
+        tables, size = made(self, *args)
+        tables.is_marked = next(marks) == 3
         return tables, size
 
-    expected_end = "a" * 23
-
     def fail(self: Any, *args: Any) -> Any:
-        if is_its(self, *args):
+        if is_third(self, *args):
             raise RuntimeError("as a library would")
         return original(self, *args)
 
-    engine.core.model_executor.driver_worker.worker.model_runner.model_state.grammars.matchers._kept.clear()
+    runner = engine.core.model_executor.driver_worker.worker.model_runner
+    runner.model_state.grammars.matchers._kept.clear()
     monkeypatch.setattr(Matchers, "_tokens", mark)
     monkeypatch.setattr(owner, name, fail)
     texts, outcomes = ask(engine, constraints, max_tokens=40)
-    output = engine.finished["3"].outputs[0]
     assert outcomes[3].reason == "error"
-    assert output.stop_reason == PREFIX + MESSAGES[Failure.CONSTRAINT]
+    assert engine.finished["3"].outputs[0].stop_reason == PREFIX + MESSAGES[failure]
     others = [number for number in range(8) if number != 3]
     assert [texts[n] for n in others] == [expected[n] for n in others]
     assert not engine.engine.has_unfinished_requests()
+    runner.model_state.grammars.matchers._kept.clear()
 
 
 @pytest.mark.slow

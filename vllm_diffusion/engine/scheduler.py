@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vllm.logger import init_logger
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutputs
@@ -24,12 +25,14 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
-from vllm_diffusion.engine.failures import MESSAGES, PREFIX, failure_of
+from vllm_diffusion.engine.failures import MESSAGES, PREFIX, Failure, failure_of
 from vllm_diffusion.engine.ledger import Ledger
 from vllm_diffusion.engine.lifetime import end_with_parent
 from vllm_diffusion.engine.prompt_scores import PromptScores
 from vllm_diffusion.engine.spans import SPAN_RULES, Progress, longest_guided
 from vllm_diffusion.models.serving import plan_of
+
+logger = init_logger(f"vllm.{__name__}")
 
 PLACEHOLDER = -1
 """Canvas tokens live in the worker; the scheduler only counts them."""
@@ -60,6 +63,8 @@ class BlockDiffusionScheduler(Scheduler):
         self.progress_of: dict[str, Progress] = {}
         # Known tokens of the requests whose canvas is in the step under way.
         self.known_of: dict[str, int] = {}
+        self.doomed: dict[str, Failure] = {}
+        """Requests that end with their next step, and why."""
         self.ledger = Ledger(served)
         self.prompt_scores = PromptScores()
         self._closed: list[str] = []
@@ -71,6 +76,20 @@ class BlockDiffusionScheduler(Scheduler):
         self._reports_all = self.vllm_config.observability_config.enable_logging_iteration_details
 
     def add_request(self, request: Request) -> None:
+        try:
+            self._open(request)
+        except Exception:
+            # It belongs to this request: it takes its turn, and ends with its first step.
+            logger.exception("Request %s cannot be taken over.", request.request_id)
+            last = min(request.num_prompt_tokens + 1, self.max_model_len)
+            progress = Progress(self.plan.defaults, request.num_prompt_tokens, last)
+            self.progress_of[request.request_id] = progress
+            self.ledger.open(request.request_id)
+            self.doomed[request.request_id] = Failure.PARAMETERS
+        super().add_request(request)
+
+    def _open(self, request: Request) -> None:
+        """Note what the request asks for."""
         sampling = request.sampling_params
         assert sampling is not None and sampling.max_tokens is not None
         decode = self.plan.request_params(sampling.extra_args)
@@ -92,11 +111,11 @@ class BlockDiffusionScheduler(Scheduler):
             request.block_hashes.clear()
             request.update_block_hashes()
         self.ledger.open(request.request_id)
-        super().add_request(request)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.progress_of.pop(request.request_id, None)
         self.known_of.pop(request.request_id, None)
+        self.doomed.pop(request.request_id, None)
         self.prompt_scores.forget(request.request_id)
         freed = super()._free_request(request, *args, **kwargs)
         self._closed.append(request.request_id)
@@ -206,9 +225,12 @@ class BlockDiffusionScheduler(Scheduler):
         emitted = model_runner_output.sampled_token_ids
         for request_id in scheduler_output.num_scheduled_tokens:
             row = model_runner_output.req_id_to_index.get(request_id)
-            failure = None if row is None or not emitted else failure_of(emitted[row])
+            failure = self.doomed.get(request_id)
+            if failure is None and row is not None and emitted:
+                failure = failure_of(emitted[row])
             if failure is not None and request_id in self.requests:
-                emitted[row] = []
+                if row is not None and emitted:
+                    emitted[row] = []
                 failed[request_id] = MESSAGES[failure]
         # The base class ends these with an error, once it is through with the step.
         self.grammar_compile_error_reqs.update(failed)
