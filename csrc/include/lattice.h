@@ -1,5 +1,5 @@
 // Sums and maxima over all texts of blocks that automata allow, in logarithms.
-// Equal, up to the order of sums, to vllm_diffusion/grammar/lattice.py, which defines it.
+// Equal, up to the order of sums, to vllm_diffusion/structured/posterior.py, which defines it.
 //
 // A block has a few thousand edges. What costs time in torch is the number of calls.
 #pragma once
