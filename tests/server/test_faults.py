@@ -38,6 +38,7 @@ SHORT = LONG | {"max_tokens": 40}
 UNREAD = {"max_tokens": 900, "n": limits.MAX_SEQS, "logprobs": 20} | ONE_STEP
 """More events than a connection holds that nobody reads."""
 ENGINE_DIED = "EngineCore encountered an issue"
+CODES = {500: "internal_error", 503: "server_overloaded"}
 SHUTTING_DOWN = "The server is shutting down; send the request again"
 
 
@@ -117,7 +118,8 @@ def assert_told(streams: list[Seen], others: list[Seen], status: int, message: s
     for seen in streams:
         error, done = last_events(seen)
         assert seen.status == 200
-        assert json.loads(error.removeprefix("data: "))["error"]["code"] == status
+        told = json.loads(error.removeprefix("data: "))["error"]
+        assert (told["type"], told["code"]) == ("server_error", CODES[status])
         assert message in error
         assert done == "data: [DONE]"
     for seen in others:

@@ -6,21 +6,17 @@ somebody decides what it means for a canvas.
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
-from tests.checkpoints import sdar
 from vllm_diffusion.families import LLADA, NEMOTRON_LABS, SDAR
 from vllm_diffusion.family import FamilyRecord
 from vllm_diffusion.plan import make_plan
-from vllm_diffusion.server.room import fewest_chars, longest_token
 from vllm_diffusion.server.validation import UNSUPPORTED, check_prompt, validate
 
 MASK_ID = 3
@@ -187,33 +183,6 @@ def request_of(params: SamplingParams, prompt_len: int) -> tuple[Any, Any]:
     request = SimpleNamespace(sampling_params=params, prompt_token_ids=[5] * prompt_len)
     model = SimpleNamespace(**vars(MODEL), max_model_len=20)
     return request, SimpleNamespace(model_config=model)
-
-
-@pytest.mark.parametrize(
-    ("regex", "expected"),
-    [
-        ("yes|no", 2),
-        ("^[a-c]{30}x*$", 30),
-        ("(ab){20}", 40),
-        ("", 0),
-        # Rust's syntax and Python's differ.
-        ("[[:alpha:]]{9}", 0),
-        ("(", 0),
-    ],
-)
-def test_fewest_characters(regex: str, expected: int) -> None:
-    assert fewest_chars(regex) == expected
-
-
-@pytest.mark.parametrize("regex", ["yes|no", "[a-c]{30}", "(ab){20}", "x( {8}|é)*", r"\d{40}"])
-def test_no_token_of_a_text_is_longer(tmp_path: Path, regex: str) -> None:
-    """Against every token that stands in some text, of a tokenizer with pairs of letters."""
-    tokenizer = AutoTokenizer.from_pretrained(sdar.write(tmp_path, tokenizer=True))
-    pairs = [text for text in tokenizer.get_vocab() if text.isascii() and len(text) == 2]
-    texts = {"yes|no": "yes no", "[a-c]{30}": "abcacba", "(ab){20}": "abab"}.get(regex, "")
-    longest = 2 if any(pair in texts for pair in pairs) else 1
-    assert longest_token(regex, tokenizer) >= longest
-    assert longest_token("[01]{9}", tokenizer) == 1
 
 
 def test_what_the_prompt_leaves_no_room_for() -> None:
