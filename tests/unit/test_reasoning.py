@@ -240,7 +240,7 @@ def test_a_moved_route_is_named() -> None:
 def test_what_a_budget_does_not_go_together_with(
     config: Any, said: dict[str, Any], message: str
 ) -> None:
-    params = SamplingParams(thinking_token_budget=5, **said)
+    params = SamplingParams(thinking_token_budget=5, stop_token_ids=[3], **said)
     params._bad_words_token_ids = [[4, 7]] if "bad_words" in said else None
     request: Any = SimpleNamespace(sampling_params=params, prompt_token_ids=THINKS)
     with pytest.raises(VLLMValidationError, match=message):
