@@ -29,6 +29,8 @@ from vllm_diffusion.structured.posterior import (
     scatter_sum,
 )
 
+PART = 1 << 18
+"""Entries of a table of edges by position that are made at a time."""
 TRUSTED = 0.5
 """Share of what the model expects at a position that must be able to follow."""
 
@@ -147,14 +149,19 @@ def may_follow_classes(state_KL: Tensor, to_exit_LKN: Tensor, automata: Automata
     """Classes (K, L, C - 1) that may stand behind the states of a text, with an exit in reach."""
     num_requests, length = state_KL.shape
     out = torch.zeros(
-        num_requests, length, automata.num_classes, dtype=torch.bool, device=state_KL.device
+        num_requests, length, automata.num_classes, dtype=torch.int8, device=state_KL.device
     )
-    for at in range(length):  # a position's edges at a time: K x L x E would be much
-        is_taken_KE = automata.src_KE == state_KL[:, at, None]
-        is_taken_KE &= to_exit_LKN[at + 1].gather(1, automata.dst_KE) > NEVER
-        found = torch.zeros_like(out[:, at], dtype=torch.int8)
-        found.scatter_reduce_(1, automata.class_KE, is_taken_KE.to(torch.int8), "amax")
-        out[:, at] = found > 0
+    # So many positions at a time that K x L x E stays small.
+    part = max(PART // max(automata.src_KE.numel(), 1), 1)
+    for at in range(0, length, part):
+        here = slice(at, at + part)
+        is_taken_KLE = automata.src_KE[:, None] == state_KL[:, here, None]
+        dst_LKE = automata.dst_KE.expand(is_taken_KLE.shape[1], -1, -1)
+        is_live_LKE = to_exit_LKN[at + 1 : at + 1 + part].gather(2, dst_LKE) > NEVER
+        is_taken_KLE &= is_live_LKE.transpose(0, 1)
+        index_KLE = automata.class_KE[:, None].expand_as(is_taken_KLE)
+        out[:, here].scatter_reduce_(2, index_KLE, is_taken_KLE.to(torch.int8), "amax")
+    out = out > 0
     return out[..., :-1] | out[..., -1:]
 
 
