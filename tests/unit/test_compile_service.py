@@ -142,8 +142,6 @@ def test_equal_constraints_are_compiled_once(service: CompileService) -> None:
     assert CountingProcess.made == [NAME]
     service.compile(replace(NAME, is_closed=False))
     assert len(CountingProcess.made) == 2
-    assert service.num_compiled >= 2
-    assert service.seconds > 0
 
 
 def test_refusals_are_kept(service: CompileService) -> None:

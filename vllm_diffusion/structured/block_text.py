@@ -117,9 +117,7 @@ def block_text(
     is_in_KLC = (weight_KLC > NEVER) & (scores.total > NEVER)
     finite = torch.where(is_in_KLC, weight_KLC, 0.0)
     nats_KLC = -finite.exp() * (scores.weighted + finite * scores.total.exp())
-    behind_KL = is_behind(best_KL, automata, block) | (
-        (num_doubted_KL > 0) & ~is_first_KL & (num_doubted_KL.cumsum(dim=1) > 0)
-    )
+    behind_KL = is_behind(best_KL, automata, block) | ((num_doubted_KL > 0) & ~is_first_KL)
     return BlockText(
         token=torch.where(
             is_first_KL, scores.token.gather(2, local_KL[..., None])[..., 0], token_KL

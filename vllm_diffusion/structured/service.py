@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection, Pipe
@@ -130,9 +129,6 @@ class CompileService:
         self._known: OrderedDict[Constraint, Compiled | str] = OrderedDict()
         self._under_way: dict[Constraint, Future[Compiled]] = {}
         self._bytes = 0
-        self.seconds = 0.0
-        """Spent compiling, for metrics."""
-        self.num_compiled = 0
 
     def known(self, constraint: Constraint) -> Compiled | None:
         """What has been compiled already.
@@ -168,7 +164,6 @@ class CompileService:
             process.end()
 
     def _compile(self, constraint: Constraint, future: Future[Compiled]) -> None:
-        start = time.monotonic()
         try:
             found = self.known(constraint) or self._process().compile(constraint)
         except BoundError as error:
@@ -183,8 +178,6 @@ class CompileService:
             outcome = None
         with self._lock:
             self._under_way.pop(constraint, None)
-            self.seconds += time.monotonic() - start
-            self.num_compiled += 1
         if outcome is not None:
             future.set_exception(outcome)
         else:
