@@ -24,7 +24,7 @@ TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs bench fuzz fuzz-openapi schedules suite soak lm-eval doctor lock clean distclean
+.PHONY: help setup serve test check fix docs bench fuzz fuzz-openapi schedules suite soak lm-eval real-tokens doctor lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ soak: setup ## mixed load for a long time: texts, memory, gauges (MINUTES=60)
 # In an environment of its own, build/lm-eval: from the network, and nothing in .venv changes.
 lm-eval: setup ## lm-eval on the bundled model's tasks, behind `make serve` (MODEL=, PER_TASK=, URL=)
 	@VENV='$(VENV)' MODEL='$(MODEL)' scripts/lm_eval.sh
+
+# In an environment of its own, build/real-tokens: from the network, and nothing in .venv changes.
+real-tokens: setup ## what constraints cost at a real tokenizer's vocabulary, beside xgrammar (ARGS=)
+	@VENV='$(VENV)' $(TEST_ENV) scripts/real_tokens.sh $(ARGS)
 
 doctor: setup ## print versions, kernels in use, active patches and why
 	$(BIN)/vllm-diffusion doctor $(ARGS)

@@ -1,17 +1,18 @@
 """What constraints cost: compilation, and each denoising step, at small and large vocabularies.
 
     python benchmarks/compilation.py --docs docs
+    make real-tokens ARGS='--docs docs'
 
-Vocabularies are made here, of every byte and of words of random letters up to the size asked for:
-one of 151,936 tokens needs no download. A step is one block of 16 open positions of one request,
-greedy, without its forward pass. xgrammar compiles the same schema beside it, where it can.
+Without ``--tokenizer`` vocabularies are made here, of every byte and of words of random letters up
+to the size asked for: one of 151,936 tokens needs no download. A step is one block of 16 open
+positions of one request, greedy, without its forward pass. xgrammar compiles the same schema beside
+it, where it can. With ``--tokenizer`` see ``benchmarks/constraints``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -28,14 +29,18 @@ from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from benchmarks.constraints import report  # noqa: E402
+from benchmarks.constraints.ours import matcher_of, mechanism_of  # noqa: E402
+from benchmarks.constraints.vocabularies import MASK, STOP, made_up  # noqa: E402
 from benchmarks.serving import machine, markdown  # noqa: E402
 from vllm_diffusion.structured.compiled import Compiled  # noqa: E402
 from vllm_diffusion.structured.compiler import Compiler  # noqa: E402
 from vllm_diffusion.structured.constraint import Constraint, RefusedError  # noqa: E402
+from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher  # noqa: E402
 from vllm_diffusion.structured.limits import Limits  # noqa: E402
 from vllm_diffusion.structured.vocabulary import Vocabulary  # noqa: E402
 
-MASK, STOP, LENGTH = 0, 1, 16
+LENGTH = 16
 TEXT = {"type": "string"}
 PERSON = {
     "type": "object",
@@ -68,31 +73,6 @@ CASES: dict[str, Constraint] = {
 HEADER = ("vocabulary", "constraint", "mechanism", "compile ms", "xgrammar ms", "KiB", "step ms")
 
 
-def vocabulary(size: int) -> Vocabulary:
-    rng = random.Random(size)
-    spelled = [b"<mask>", b"<stop>", *(bytes([byte]) for byte in range(256))]
-    seen = set(spelled)
-    while len(spelled) < size:
-        word = "".join(
-            rng.choices("etaoinshrdlucmfwypvbgk", k=rng.choice((2, 3, 4, 4, 5, 6, 7, 9)))
-        )
-        word = rng.choice(("", " ", " ", '"', '": "')) + word
-        if (text := word.encode()) not in seen:
-            seen.add(text)
-            spelled.append(text)
-    number = {text: token for token, text in enumerate(spelled)}
-
-    def encode(text: str) -> list[int]:
-        rest, tokens = text.encode(), []
-        while rest:
-            size = next(n for n in range(min(14, len(rest)), 0, -1) if rest[:n] in number)
-            tokens.append(number[rest[:size]])
-            rest = rest[size:]
-        return tokens
-
-    return Vocabulary(spelled, [MASK, STOP], encode)
-
-
 def best_of(call: Callable[[], Any], count: int = 7) -> float:
     """Milliseconds."""
     found = []
@@ -105,18 +85,10 @@ def best_of(call: Callable[[], Any], count: int = 7) -> float:
 
 def step_of(compiled: Compiled, words: Vocabulary) -> float:
     from vllm_diffusion.engine.constrained import Constraints
-    from vllm_diffusion.structured.dfa_matcher import (
-        ByteDfaMatcher,
-        ByteDfaTables,
-        TokenDfaMatcher,
-        TokenDfaTables,
-    )
-    from vllm_diffusion.structured.grammar_matcher import GrammarMatcher
-    from vllm_diffusion.structured.token_dfa import automaton_of
 
     if compiled.tokens is not None:
-        tables = TokenDfaTables(automaton_of(compiled.tokens, (STOP,)), words.num_words)
-        constraints, start = Constraints(MASK), TokenDfaMatcher(tables)
+        constraints, start = Constraints(MASK), matcher_of(compiled, words)
+        assert isinstance(start, TokenDfaMatcher)
         logits = torch.randn(LENGTH, words.size, generator=torch.Generator().manual_seed(0)) * 3
         one = {"num_rows_B": LENGTH, "row_start_B": 0, "width_B": LENGTH}
         canvases: Any = SimpleNamespace(**{key: np.array([value]) for key, value in one.items()})
@@ -126,12 +98,7 @@ def step_of(compiled: Compiled, words: Vocabulary) -> float:
         return best_of(
             lambda: constraints.texts(logits, canvases, [0], [start], left, tokens, masked)
         )
-    matcher: Any
-    if compiled.dfa is not None:
-        matcher = ByteDfaMatcher(ByteDfaTables(compiled.dfa, words), (STOP,))
-    else:
-        assert compiled.grammar is not None
-        matcher = GrammarMatcher(words, compiled.grammar, (STOP,), Limits(), compiled.hints)
+    matcher = matcher_of(compiled, words)
     bits = np.zeros(words.num_words, dtype=np.uint32)
     path = compiled.ending[:LENGTH]
 
@@ -174,35 +141,53 @@ def row(size: int, name: str, words: Vocabulary, compiler: Compiler) -> list[str
             "",
         ]
     spent = 1000 * (time.perf_counter() - began)
-    kinds = {"tokens": compiled.tokens, "bytes": compiled.dfa, "parser": compiled.grammar}
-    mechanism = next(kind for kind, part in kinds.items() if part is not None)
+    mechanism = mechanism_of(compiled)
     step = f"{step_of(compiled, words):.2f}"
     kib = f"{compiled.num_bytes >> 10:,}"
     return [f"{size:,}", name, mechanism, f"{spent:.0f}", xgrammar_of(constraint, words), kib, step]
+
+
+def bounds(sizes: list[int]) -> list[list[str]]:
+    rows = []
+    for size in sizes:
+        words = made_up(size)
+        compiler = Compiler(words, Limits(seconds=60))
+        _ = words.bytes_VB, words.longer, words.ll_tokenizer
+        rows += [row(size, name, words, compiler) for name in track(CASES, f"{size:,} tokens")]
+    return rows
+
+
+def show(header: tuple[str, ...], rows: list[list[str]]) -> None:
+    table = Table(*header)
+    for cells in rows:
+        table.add_row(*cells)
+    Console(width=180).print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 49_152, 151_936])
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="write FOLDER/limits.md")
+    parser.add_argument("--sizes", type=int, nargs="+", help="tokens; 512, 49152 and 151936 if not")
+    parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json, whose tokens are taken")
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="write into its pages")
     arguments = parser.parse_args()
     facts = machine.describe("benchmarks/compilation.py", {"OMP_NUM_THREADS": "1"})
     torch.set_num_threads(1)
-    rows = []
-    for size in arguments.sizes:
-        words = vocabulary(size)
-        compiler = Compiler(words, Limits(seconds=60))
-        _ = words.bytes_VB, words.longer, words.ll_tokenizer
-        rows += [row(size, name, words, compiler) for name in track(CASES, f"{size:,} tokens")]
-    table = Table(*HEADER)
-    for cells in rows:
-        table.add_row(*cells)
-    Console().print(table)
-    if arguments.docs:
+    if arguments.tokenizer is None:
+        rows = bounds(arguments.sizes or [512, 49_152, 151_936])
+        show(HEADER, rows)
+        page, section = "limits.md", "compilation"
         text = f"{markdown.provenance(facts)}\n\n{markdown.table(HEADER, rows)}"
-        markdown.replace_section(arguments.docs / "limits.md", "compilation", text)
+    else:
+        found = report.tables(arguments.tokenizer, arguments.sizes or [None, 151_936])
+        for header, rows in found.tables:
+            show(header, rows)
+        print(found.note)
+        page, section = "structured.md", "real tokens"
+        text = report.page(markdown.provenance(facts), found)
+    if arguments.docs:
+        markdown.replace_section(arguments.docs / page, section, text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python -m tests.fuzz.suite [--count 1000] [--family sdar] [--write]
 
 Asks a server for a text of every schema, at temperatures 0 and 1.5, and counts what came of each
-keyword. ``--write`` puts the table into docs/structured.md. Results: build/fuzz/suite.json. The
+keyword. ``--write`` puts the row of the family into docs/structured.md, and for the bundled model
+the table of keywords. Results: build/fuzz/suite-FAMILY.json. The
 exit status is 1 if a text is invalid, a schema ends with an internal error, or the engine ends.
 """
 
@@ -12,8 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,10 @@ TEMPERATURES = (0, 1.5)
 MAX_TOKENS = 300
 SEED = 1
 DOCS = ROOT / "docs" / "structured.md"
-BEGIN, END = "<!-- keywords: begin -->", "<!-- keywords: end -->"
+FAMILIES_HEAD = (
+    "| family | schemas | valid | refused | cut | wrong | requests | minutes |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 KEYWORDS = sorted(ASSERTIONS | applicators(st.just({})))
 NO_SCHEMAS_INSIDE = {"enum", "const", "default", "examples", "required", "dependentRequired"}
 # From the worst: a schema counts as the worst that came of it.
@@ -114,14 +119,30 @@ def table(outcomes: list[tuple[Any, str]]) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Between the markers of the page."""
-    page = DOCS.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    _, found, tail = rest.partition(END)
+def family_row(family: str, words: Counter[str], num_requests: int, seconds: float) -> str:
+    good = {name: words[name] for name in ("valid", "refused", "length")}
+    total = sum(words.values())
+    cells = (total, *good.values(), total - sum(good.values()), num_requests, f"{seconds / 60:.1f}")
+    return f"| {family} | " + " | ".join(map(str, cells)) + " |"
+
+
+def with_row(text: str, row: str) -> str:
+    """A table of families with this one's row in its place, or at the end."""
+    rows = [line for line in text.splitlines()[2:] if line.startswith("|")]
+    name = row.split("|")[1]
+    at = next((n for n, line in enumerate(rows) if line.split("|")[1] == name), len(rows))
+    rows[at : at + 1] = [row]
+    return "\n".join([FAMILIES_HEAD, *rows])
+
+
+def rewritten(page: str, section: str, change: Callable[[str], str]) -> str:
+    """The page, with what stands between a section's markers changed."""
+    begin, end = f"<!-- {section}: begin -->\n", f"\n<!-- {section}: end -->"
+    head, _, rest = page.partition(begin)
+    text, found, tail = rest.partition(end)
     if not found:
-        raise SystemExit(f"{DOCS.name} has no {BEGIN} and {END}")
-    DOCS.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+        raise SystemExit(f"{DOCS.name} has no {begin.strip()} and {end.strip()}")
+    return f"{head}{begin}{change(text)}{end}{tail}"
 
 
 def checkpoint(family: str) -> Path:
@@ -146,11 +167,13 @@ def main() -> int:
     wanted = collected(args.count)
     run = Run(checkpoint(args.family), FOLDER, seed=SEED, workers=args.workers)
     cases = [[asked(schema, at) for at in TEMPERATURES] for _, schema in wanted]
+    began = time.monotonic()
     try:
         with tqdm(total=len(TEMPERATURES) * len(cases), unit="request") as bar:
             run.drive((case for pair in cases for case in pair), bar)
     finally:
         run.close()
+    seconds = time.monotonic() - began
     outcomes = [
         (schema, worst(word(run.results.get(case.name, "hang")) for case in pair))
         for (_, schema), pair in zip(wanted, cases, strict=True)
@@ -170,7 +193,14 @@ def main() -> int:
         print(f"{title}: {dict(Counter(one['outcome'] for one in chosen))}")
     print(run.summary())
     if args.write:
-        write(text)
+        words = Counter(outcome for _, outcome in outcomes)
+        row = family_row(args.family, words, len(TEMPERATURES) * len(cases), seconds)
+        page = rewritten(
+            DOCS.read_text(encoding="utf-8"), "families", lambda old: with_row(old, row)
+        )
+        if args.family == "bundled":
+            page = rewritten(page, "keywords", lambda _: text)
+        DOCS.write_text(page, encoding="utf-8")
     return int(any(outcome not in ("valid", "refused", "length") for _, outcome in outcomes))
 
 

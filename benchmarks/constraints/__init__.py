@@ -1,0 +1,1 @@
+"""What ``benchmarks/compilation.py`` is made of."""
