@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import multiprocessing
 import resource
 from collections.abc import Callable
@@ -27,7 +26,6 @@ def apart(work: Callable[[], Any]) -> tuple[Any, float]:
 
     The process is forked, so the vocabulary is there and not counted.
     """
-    gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # memory kept by the allocator would be used unseen
     here, there = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_child, args=(work, there))
