@@ -26,6 +26,7 @@ from vllm_diffusion.structured.dfa_matcher import (
     TokenDfaTables,
 )
 from vllm_diffusion.structured.grammar_matcher import GrammarMatcher
+from vllm_diffusion.structured.grammar_text import lark_of
 from vllm_diffusion.structured.json_schema.finite import is_finite
 from vllm_diffusion.structured.json_schema.read import check_size, load, validator_of
 from vllm_diffusion.structured.json_schema.rewrite import Rewriter
@@ -87,7 +88,7 @@ class Compiler:
             return self._tag(constraint)
         if kind == "lexical":
             return self._lexical(constraint)
-        return self._grammar(constraint, _lark_of(constraint.spec))
+        return self._grammar(constraint, lark_of(constraint.spec))
 
     # JSON
 
@@ -351,16 +352,3 @@ def _trie(texts: list[bytes]) -> ByteDfa | None:
     is_final = np.zeros(len(table), dtype=np.bool_)
     is_final[list(finals)] = True
     return trimmed(table, is_final)
-
-
-def _lark_of(text: str) -> str:
-    """A client's grammar in Lark's syntax, or in llama.cpp's or vLLM's EBNF."""
-    from llguidance.gbnf_to_lark import any_to_lark
-
-    if not text.strip():
-        raise RefusedError("the grammar is empty")
-    try:
-        lark: str = any_to_lark(text)
-    except Exception as error:  # the library names no class of its own for all that it raises
-        raise RefusedError(f"the grammar cannot be read: {error!s:.200}") from error
-    return lark
