@@ -71,15 +71,20 @@ def follows_grammar(grammar: str, text: str, limits: Limits) -> bool:
     return _ends(of_grammar(grammar, limits).deep_copy(), text)
 
 
-def ends_within(pattern: str, text: str, start: int, limits: Limits) -> list[int]:
-    """Where a text that starts at a character may end, by an expression.
+def ends_within(start: Any, text: str, first: int) -> list[int]:
+    """Where a text that begins at a character may end.
+
+    Args:
+        start: of an expression or a grammar: see above.
+        text: of which a part is read.
+        first: its first character.
 
     Raises:
-        RefusedError: as above.
+        RefusedError: a bound of the library's.
     """
-    matcher = of_expression(pattern, limits, False).deep_copy()
-    found = [start] if matcher.is_accepting() else []
-    for at in range(start, len(text)):
+    matcher = start.deep_copy()
+    found = [first] if matcher.is_accepting() else []
+    for at in range(first, len(text)):
         data = list(text[at].encode())
         if matcher.is_stopped() or matcher.validate_tokens(data) < len(data):
             break

@@ -20,7 +20,8 @@ from vllm_diffusion.structured.validity.json_text import (
     num_plain,
     read_value,
 )
-from vllm_diffusion.structured.validity.pattern import ends_within
+from vllm_diffusion.structured.validity.parameters import ends_of_parameters
+from vllm_diffusion.structured.validity.pattern import ends_within, of_expression, of_grammar
 
 MOST_WORK = 200_000
 """Places that are looked at."""
@@ -69,11 +70,21 @@ class _Reader:
         return self._behind([node["value"]], starts)
 
     def _regex(self, node: Any, starts: Places) -> Places:
-        return {
-            end for at in starts for end in ends_within(node["pattern"], self.text, at, self.limits)
-        }
+        return self._matched(of_expression(node["pattern"], self.limits, False), starts)
+
+    def _grammar(self, node: Any, starts: Places) -> Places:
+        return self._matched(of_grammar(node["grammar"], self.limits), starts)
+
+    def _matched(self, matcher: Any, starts: Places) -> Places:
+        return {end for at in starts for end in ends_within(matcher, self.text, at)}
+
+    def _qwen_xml_parameter(self, node: Any, starts: Places) -> Places:
+        schema = node.get("json_schema", True)
+        return {end for at in starts for end in ends_of_parameters(schema, self.text, at)}
 
     def _json_schema(self, node: Any, starts: Places) -> Places:
+        if node.get("style") == "qwen_xml":
+            return self._qwen_xml_parameter(node, starts)
         if node.get("style", "json") != "json":
             raise NotCheckedError("a style that is not checked")
         spec = json.dumps(node.get("json_schema", True))
@@ -128,17 +139,24 @@ class _Reader:
         return found
 
     def _any_text(self, node: Any, starts: Places) -> Places:
-        return self._free(node.get("excludes") or [], starts)
+        return self._free(node.get("excludes") or [], starts, node.get("max_chars"))
 
-    def _free(self, excludes: list[str], starts: Places) -> Places:
+    def _free(self, excludes: list[str], starts: Places, most: int | None = None) -> Places:
         """Behind free text, in which some texts may not be whole."""
         found: Places = set()
         for at in starts:
             first = [self.text.find(one, at) + len(one) - 1 for one in excludes
                      if self.text.find(one, at) >= 0]  # fmt: skip
-            found.update(range(at, min([len(self.text), *first]) + 1))
+            last = [] if most is None else [at + most]
+            found.update(range(at, min([len(self.text), *first, *last]) + 1))
             self.work += len(found)
         return found
+
+    def _dispatch(self, node: Any, starts: Places) -> Places:
+        tags = [{"begin": begin, "content": content} for begin, content in node["rules"]]
+        triggers = [begin for begin, _ in node["rules"]]
+        stops = {"stop_after_first": not node.get("loop", True), "excludes": node.get("excludes")}
+        return self._triggered_tags({"triggers": triggers, "tags": tags, **stops}, starts)
 
     def _triggered_tags(self, node: Any, starts: Places) -> Places:
         triggers, excludes = list(node["triggers"]), list(node.get("excludes") or [])
