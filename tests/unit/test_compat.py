@@ -311,6 +311,7 @@ def handlers(model_config: Any) -> SimpleNamespace:
         scheduler_config=SimpleNamespace(policy="fcfs"),
         kv_transfer_config=None,
         structured_outputs_config=SimpleNamespace(reasoning_parser=""),
+        additional_config={},
     )
     state.engine = Engine(vllm_config)
     asyncio.run(api_router.init_generate_state(state.engine, state, "args"))
@@ -335,7 +336,7 @@ def test_handlers_of_our_models_alone_are_wrapped(
         assert "shutdown" not in vars(state.engine)
         assert entry.serve_http is serve_http
     plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
-    ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan)
+    ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan, served_model_name="x")
     state = handlers(ours)
     assert isinstance(state.engine.shutdown, Ending)
     assert entry.serve_http.keywords == {"timeout_graceful_shutdown": UNREAD_SECONDS}

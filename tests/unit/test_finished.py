@@ -23,7 +23,7 @@ from vllm_diffusion.server.errors import code_of
 from vllm_diffusion.server.finished import MESSAGE, checked, is_held
 from vllm_diffusion.structured.constraint import Constraint
 
-THINK, END, CALL, STOP = 90, 91, 92, 99
+THINK, END, CALL, STOP = 900, 901, 902, 903
 SPELLED = {THINK: "<think>", END: "</think>", CALL: "<call>", STOP: "<stop>"}
 
 

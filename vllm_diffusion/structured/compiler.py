@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ from vllm_diffusion.structured.regex_ast import Node, anchored, parse, shortest
 from vllm_diffusion.structured.regex_dfa import ByteDfa, byte_dfa, trimmed
 from vllm_diffusion.structured.regex_json import escaped, to_rust
 from vllm_diffusion.structured.structural_tag import ToLark, ToNode, markers_of, normalised
-from vllm_diffusion.structured.token_dfa import TokenDfa, automaton_of, over_tokens
+from vllm_diffusion.structured.token_dfa import FAR, TokenDfa, automaton_of, over_tokens
+from vllm_diffusion.structured.token_ends import tokens_to_end
 from vllm_diffusion.structured.vocabulary import Vocabulary
 
 END_NODES = 120_000
@@ -253,6 +255,9 @@ class Compiler:
         try:
             tokens = over_tokens(dfa, vocabulary, self.limits)
         except TooLargeError:
+            dfa = replace(dfa, to_end=tokens_to_end(dfa, vocabulary))
+            if dfa.to_end is not None and dfa.to_end[0] >= FAR:
+                raise RefusedError("no token of the model can write it") from None
             matcher = ByteDfaMatcher(ByteDfaTables(dfa, vocabulary), (self.stop,))
             return self._compiled(constraint, self._end(matcher), dfa=dfa, is_shortest=False)
         except ValueError as error:
