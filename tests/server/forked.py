@@ -21,8 +21,8 @@ from tests.forking import fork_server
 class ForkedCommand:
     """The part of ``subprocess.Popen`` that tests use."""
 
-    def __init__(self, args: Sequence[str], log: Path) -> None:
-        self.process = fork_server().Process(target=run, args=(list(args), str(log)))
+    def __init__(self, args: Sequence[str], log: Path, fault: str = "") -> None:
+        self.process = fork_server().Process(target=run, args=(list(args), str(log), fault))
         self.process.start()
 
     @property
@@ -50,13 +50,14 @@ class ForkedCommand:
         self.process.kill()
 
 
-def run(args: list[str], log: str) -> None:
-    """In the forked process: be the command."""
+def run(args: list[str], log: str, fault: str = "") -> None:
+    """In the forked process: be the command, with a fault of this name."""
     from vllm.entrypoints.cli.main import main
     from vllm.entrypoints.launchers import launcher
     from vllm.v1.engine import utils
     from vllm.v1.executor import multiproc_executor
 
+    from tests.server import faults
     from tests.server.process import end_with_parent
 
     os.setsid()
@@ -73,6 +74,8 @@ def run(args: list[str], log: str) -> None:
     # A child's signals are not this process's.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     sys.argv = ["vllm", *args]
+    if fault:
+        faults.FAULTS[fault]()
     try:
         main()
     finally:

@@ -54,7 +54,9 @@ def environment() -> dict[str, str]:
 class ServerProcess:
     """``vllm serve`` in a process group of its own."""
 
-    def __init__(self, model: Path, log: Path, *args: str, is_forked: bool = True) -> None:
+    def __init__(
+        self, model: Path, log: Path, *args: str, is_forked: bool = True, fault: str = ""
+    ) -> None:
         self.log = log
         self.model = model.name
         self.port = free_port()
@@ -71,7 +73,7 @@ class ServerProcess:
         self.is_asked_to_end = False
         self.process: subprocess.Popen[bytes] | ForkedCommand
         if is_forked:
-            self.process = ForkedCommand(command, log)
+            self.process = ForkedCommand(command, log, fault)
             return
         with log.open("wb") as output:
             self.process = subprocess.Popen(

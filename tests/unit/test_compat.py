@@ -44,6 +44,7 @@ TARGETS = {
     "output_isolation": (OutputProcessor, "process_outputs"),
     "prompt_validation": (InputProcessor, "process_inputs"),
     "request_acceptance": (AsyncLLM, "add_request"),
+    "finished_texts": (AsyncLLM, "generate"),
     "no_draft_round_trip": (EngineCore, "post_step"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
@@ -81,6 +82,7 @@ def test_the_patches_are_frozen() -> None:
         "output_isolation",
         "prompt_validation",
         "request_acceptance",
+        "finished_texts",
         "no_draft_round_trip",
         "prometheus_metrics",
         "response_metrics",
@@ -309,6 +311,7 @@ def handlers(model_config: Any) -> SimpleNamespace:
         scheduler_config=SimpleNamespace(policy="fcfs"),
         kv_transfer_config=None,
         structured_outputs_config=SimpleNamespace(reasoning_parser=""),
+        additional_config={},
     )
     state.engine = Engine(vllm_config)
     asyncio.run(api_router.init_generate_state(state.engine, state, "args"))
@@ -333,7 +336,7 @@ def test_handlers_of_our_models_alone_are_wrapped(
         assert "shutdown" not in vars(state.engine)
         assert entry.serve_http is serve_http
     plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
-    ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan)
+    ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan, served_model_name="x")
     state = handlers(ours)
     assert isinstance(state.engine.shutdown, Ending)
     assert entry.serve_http.keywords == {"timeout_graceful_shutdown": UNREAD_SECONDS}

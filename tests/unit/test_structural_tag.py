@@ -47,6 +47,7 @@ REGULAR: list[tuple[dict[str, Any], list[str], list[str]]] = [
     ({"type": "plus", "content": text("a")}, ["a", "aaaa"], [""]),
     ({"type": "star", "content": text("a")}, ["", "aaaa"], ["b"]),
     ({"type": "repeat", "content": text("a"), "min": 2, "max": 3}, ["aa", "aaa"], ["a", "aaaa"]),
+    ({"type": "repeat", "content": text("a"), "min": 2, "max": -1}, ["aa", "a" * 9], ["", "a"]),
 ]  # fmt: skip
 FREE: list[tuple[dict[str, Any], list[str], list[str]]] = [
     ({"type": "any_text"}, ["", "é\n", "<f>"], []),
@@ -67,7 +68,51 @@ FREE: list[tuple[dict[str, Any], list[str], list[str]]] = [
      ["<t>a/b</t>", "<t></t>", "<t><</</t>"], ["<t>a", "<t>a</t>b</t>"]),
     ({"type": "triggered_tags", "triggers": ["<f", "<g"], "tags": [TAG, OTHER]},
      ["a" + CALL + "b" + SECOND, SECOND], ["a<g>", "<g" + CALL]),
+    ({"type": "sequence", "elements": [{"type": "any_text"}, TAG]},
+     [CALL, "hm < " + CALL, "<f" + CALL], ["", "hm", CALL + "x", "<f>" + CALL]),
+    ({"type": "sequence", "elements": [{"type": "any_text", "excludes": ["no"]},
+                                       {"type": "or", "elements": [TAG, OTHER, text("!")]}]},
+     ["a" + SECOND, "<" + CALL, "!", "x!"], ["no!", "<g>" + CALL, "!!", "a"]),
+    ({"type": "sequence", "elements": [{"type": "any_text"},
+      {"type": "tags_with_separator", "tags": [TAG, OTHER], "separator": ",",
+       "at_least_one": True}]}, ["a" + CALL, SECOND + "," + CALL], ["a", CALL + ",", CALL + CALL]),
+    ({"type": "tag", "begin": "<t>", "content": {"type": "sequence", "elements": [
+        text("a"), {"type": "any_text"}]}, "end": "</t>"}, ["<t>a</t>", "<t>ab</t>"], ["<t></t>"]),
+    ({"type": "sequence", "elements": [{"type": "any_text", "max_chars": 3}, TAG]},
+     [CALL, "é\nx" + CALL], ["abcd" + CALL]),
+    ({"type": "any_text", "max_chars": 2}, ["", "éé"], ["abc"]),
+    ({"type": "grammar", "grammar": 'root ::= "a" root | "b"'}, ["b", "aab"], ["", "aa"]),
+    ({"type": "tag", "begin": "<", "content": {"type": "grammar", "grammar": 'root ::= "a" "b"*'},
+      "end": ">"}, ["<a>", "<abb>"], ["<b>", "a"]),
+    ({"type": "dispatch", "rules": [["<f", text(">1")], ["<g", text(">2")]]},
+     ["", "a<f>1b<g>2", "<f>1<f>1"], ["<f>2", "a<g"]),
+    ({"type": "dispatch", "rules": [["<f", text(">1")]], "loop": False},
+     ["a", "a<f>1"], ["<f>1b", "<f>2"]),
 ]  # fmt: skip
+PLACE = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"}, "age": {"type": "integer", "minimum": 0},
+        "kind": {"enum": ["a", "b"]}, "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "tags": {"type": "array", "items": {"$ref": "#/$defs/tag"}}, "any": {},
+    },
+    "required": ["name", "age"],
+    "$defs": {"tag": {"type": "string"}},
+}  # fmt: skip
+NAME, AGE = "<parameter=name>\nBob <b>\n</parameter>\n", "<parameter=age>\n5\n</parameter>"
+XML: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    ({"type": "json_schema", "json_schema": PLACE, "style": "qwen_xml"},
+     [NAME + AGE, "<parameter=name></parameter><parameter=age>0</parameter>",
+      NAME + AGE + "<parameter=kind>\nb\n</parameter>\n<parameter=note>null</parameter>",
+      NAME + AGE + '<parameter=tags>["x", "y"]</parameter><parameter=any>1</parameter>'],
+     ["", NAME, AGE + NAME, NAME + "<parameter=age>-5</parameter>", NAME + AGE + NAME,
+      NAME + AGE + "<parameter=kind>c</parameter>", NAME + AGE + "<parameter=tags>[5]</parameter>",
+      NAME + AGE + '<parameter=tags>["</parameter>"]</parameter>', "x" + NAME + AGE]),
+    ({"type": "tag", "begin": "<f>\n", "end": "\n</f>", "content": {
+        "type": "qwen_xml_parameter", "json_schema": {"type": "object"}}},
+     ["<f>\n\n</f>"], ["<f></f>"]),
+]  # fmt: skip
+FREE += XML
 
 
 def node_of(schema: Any) -> Any:
@@ -119,19 +164,32 @@ def test_the_older_form() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"format": {"type": "grammar", "grammar": "x"}}, "type='grammar' .* is not served"),
+        ({"format": {"type": "token", "token": 5}}, "type='token' .* is not served; say texts"),
+        ({"format": {"type": "grammar", "grammar": " "}}, "grammar is empty"),
+        ({"format": {"type": "dispatch", "rules": ["a"]}}, "rules of a dispatch"),
         ({"format": {"value": "x"}}, "has a type"),
         ({"format": text(5)}, "value=5 .* must be a text"),  # type: ignore[arg-type]
         ({"format": {"type": "sequence", "elements": []}}, "elements .* not empty"),
         ({"format": {**TAG, "end": [5]}}, "end of a tag"),
-        ({"format": {"type": "any_text", "max_tokens": 5}}, "bounded any_text"),
+        ({"format": {"type": "any_text", "max_tokens": 5}}, "max_tokens .* say max_chars"),
+        ({"format": {"type": "any_text", "max_chars": -1}}, "max_chars=-1 .* from 0"),
         ({"format": {"type": "any_text", "excludes": [""]}}, "excludes"),
         ({"format": {"type": "repeat", "content": TAG, "min": 3, "max": 2}}, "repeat .* counts"),
         ({"format": {"type": "repeat", "content": TAG, "min": 0, "max": 10**9}}, "counts from 0"),
         ({"format": {"type": "triggered_tags", "triggers": ["<x"], "tags": [TAG]}},
          "begin='<f>' .* none of the triggers"),
         ({"format": {"type": "triggered_tags", "triggers": [""], "tags": [TAG]}}, "triggers"),
-        ({"format": {**JSON, "style": "qwen_xml"}}, "style='qwen_xml'"),
+        ({"format": {**JSON, "style": "glm_xml"}}, "style='glm_xml' .* is not served"),
+        ({"format": {**JSON, "excludes": ["a"]}}, "excludes of a json_schema"),
+        *[({"format": {"type": "qwen_xml_parameter", "json_schema": schema}}, words) for
+          schema, words in [
+            ({"type": "object", "minProperties": 2}, "'minProperties' beside"),
+            ({"type": "object", "properties": {"a<": {}}}, "names a property 'a<'"),
+            ({"type": "object", "properties": {"a": {"type": "string", "minLength": 2}}},
+             "asks 'minLength' of a text"),
+            ({"type": "object", "properties": {"a": {"type": "array"}}}, "leaves values"),
+            ({"type": "object", "required": ["b"]}, "requires 'b'"),
+        ]],
         ({"format": {"type": "plus"}}, "has a type"),
         ({"structures": [{"begin": 5}]}, "structures of a structural tag have begin"),
         ({}, "has a format"),

@@ -21,6 +21,7 @@ PATCHES: tuple[Callable[[], None], ...] = (
     frontend.output_isolation,
     frontend.prompt_validation,
     frontend.request_acceptance,
+    frontend.finished_texts,
     core.no_draft_round_trip,
     frontend.prometheus_metrics,
     frontend.response_metrics,

@@ -170,6 +170,39 @@ def request_acceptance() -> None:
 
 
 @once
+def finished_texts() -> None:
+    """A finished text of structured output is checked before its end is told.
+
+    Without it a defect of what makes such texts would reach clients as a valid
+    answer. Acts in the API server, where outputs leave the engine's client.
+    Remove when vLLM checks texts.
+    """
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    original = take(AsyncLLM, "generate")
+
+    def generate(
+        self: AsyncLLM, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        outputs = original(self, prompt, sampling_params, *args, **kwargs)
+        if not serves(self.model_config):
+            return outputs
+        from vllm_diffusion.server.finished import checked, is_held
+
+        if not is_held(sampling_params):
+            return outputs
+        return checked(
+            outputs,
+            sampling_params,
+            self.vllm_config,
+            self.input_processor.tokenizer,
+            has_reasoned=bool(kwargs.get("reasoning_ended")),
+        )
+
+    AsyncLLM.generate = generate  # type: ignore[method-assign]
+
+
+@once
 def prometheus_metrics() -> None:
     """Forwards by kind, tokens per forward and steps by block on ``/metrics``.
 
@@ -235,9 +268,11 @@ def openai_handlers() -> None:
             return
         from vllm_diffusion.models.serving import plan_of
         from vllm_diffusion.server.admission import Served
+        from vllm_diffusion.server.finished import get_ready
         from vllm_diffusion.server.install import install
 
         plan = plan_of(model_config)
+        get_ready(engine_client.vllm_config)
         install(state, plan, Served.of(engine_client.vllm_config, plan))
 
     api_router.init_generate_state = init_generate_state

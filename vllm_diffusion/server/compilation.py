@@ -17,6 +17,7 @@ from vllm_diffusion.models.serving import plan_of
 from vllm_diffusion.params import PREFIX
 from vllm_diffusion.server.structured import check_structured, constraint_of
 from vllm_diffusion.server.validation import validate
+from vllm_diffusion.structured.check_service import CheckService
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.constraint import Constraint, RefusedError
 from vllm_diffusion.structured.limits import read_limits
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from vllm.v1.engine import EngineCoreRequest
 
 _SERVICES: dict[int, tuple[VllmConfig, CompileService]] = {}
+_CHECKS: dict[int, tuple[VllmConfig, CheckService]] = {}
 
 
 def service_of(vllm_config: VllmConfig, tokenizer: Any) -> CompileService:
@@ -55,6 +57,17 @@ def service_of(vllm_config: VllmConfig, tokenizer: Any) -> CompileService:
     atexit.register(service.close)
     # Kept with its config, so that no other one gets its address.
     _SERVICES[id(vllm_config)] = (vllm_config, service)
+    return service
+
+
+def checks_of(vllm_config: VllmConfig) -> CheckService:
+    """What checks the finished texts of a server."""
+    known = _CHECKS.get(id(vllm_config))
+    if known is not None:
+        return known[1]
+    service = CheckService(read_limits(vllm_config.additional_config))
+    atexit.register(service.close)
+    _CHECKS[id(vllm_config)] = (vllm_config, service)
     return service
 
 
@@ -95,6 +108,7 @@ async def prepare(
     if constraint is None:
         return None
     service = service_of(vllm_config, tokenizer)
+    checks_of(vllm_config).start()
     try:
         return service.known(constraint) or await asyncio.wrap_future(service.submit(constraint))
     except Exception as error:

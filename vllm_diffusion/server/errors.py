@@ -27,6 +27,7 @@ CODES: tuple[tuple[int, str, str], ...] = (
     (400, r"this field is not known|this route has no such field", "unknown_parameter"),
     (400, r"is not supported|does not go together with", "unsupported_parameter"),
     (404, r"^The model `", "model_not_found"),
+    (500, r"^structured output: the finished text", "invalid_structured_output"),
 )
 """Of a message without a code: status, what it says, its code."""
 BY_STATUS = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import prometheus_client
 from vllm.v1.spec_decode.metrics import SpecDecodingProm, SpecDecodingStats
 
 PREFILL, DENOISE = "prefill", "denoise"
+RESULTS = ("valid", "invalid", "unchecked")
 
 
 class DiffusionProm(SpecDecodingProm):
@@ -77,3 +79,25 @@ class DiffusionProm(SpecDecodingProm):
             tokens_per_forward.labels(*labels).set(
                 self._num_tokens[engine_idx] / self._num_forwards[engine_idx]
             )
+
+
+@lru_cache(maxsize=1)
+def _checked_texts() -> Any:
+    return prometheus_client.Counter(
+        "vllm:diffusion_num_checked_texts",
+        "Finished texts of structured output by what their check has found; 'invalid' is a defect, "
+        "'unchecked' is beyond a bound.",
+        ["model_name", "result"],
+    )
+
+
+class CheckedTexts:
+    """The counter of one model's finished texts, all of whose results are there from the start."""
+
+    def __init__(self, model_name: str) -> None:
+        self.model_name = model_name
+        for result in RESULTS:
+            self.count(result, 0)
+
+    def count(self, result: str, num: int = 1) -> None:
+        _checked_texts().labels(self.model_name, result).inc(num)

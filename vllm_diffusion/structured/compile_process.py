@@ -2,7 +2,7 @@
 
 It holds a vocabulary, answers one constraint after the other, and ends with whoever started it.
 What a client's constraint may do to it, a loop without end, all of its memory or a crash of a
-library, it does to this process alone.
+library, it does to this process alone. Without a tokenizer it checks finished texts instead.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ WARM = (
     Constraint("regex", "a"),
     Constraint("grammar", 'root ::= "a"'),
 )
+WARM_CHECKS = ((WARM[0], '{"a": 1}'), (WARM[2], "a"), (WARM[3], "a"))
 
 
 def main(descriptor: int) -> None:
@@ -51,11 +52,13 @@ def _serve(connection: Connection) -> None:
 
     spec, limits = connection.recv()
     assert isinstance(limits, Limits)
+    if spec is None:
+        _serve_checks(connection, limits)
+        return
     compiler = Compiler(Vocabulary.of(spec), limits)
     for known in WARM:  # the libraries load parts of themselves when first needed
         _answer(compiler, known)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    _limit_memory(limits)
     connection.send("ready")
     while True:
         try:
@@ -64,6 +67,35 @@ def _serve(connection: Connection) -> None:
             return
         assert isinstance(constraint, Constraint)
         connection.send(_answer(compiler, constraint))
+
+
+def _limit_memory(limits: Limits) -> None:
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+
+
+def _serve_checks(connection: Connection, limits: Limits) -> None:
+    for known, text in WARM_CHECKS:
+        verdict(known, text, limits)
+    _limit_memory(limits)
+    connection.send("ready")
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            constraint, text = connection.recv()
+            connection.send(verdict(constraint, text, limits))
+
+
+def verdict(constraint: Constraint, text: str, limits: Limits) -> tuple[str, str]:
+    """What the check of a finished text finds; whatever fails in it is no verdict on the text."""
+    from vllm_diffusion.structured.validity.check import InvalidError, check
+
+    try:
+        check(constraint, text, limits)
+    except InvalidError as error:
+        return "invalid", str(error)
+    except Exception as error:  # a bound, a library's own, or a defect of the check
+        return "unchecked", f"{type(error).__name__}: {error!s:.200}"
+    return "valid", ""
 
 
 def _answer(compiler: object, constraint: Constraint) -> tuple[str, object]:

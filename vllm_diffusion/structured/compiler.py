@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from vllm_diffusion.structured.dfa_matcher import (
     TokenDfaTables,
 )
 from vllm_diffusion.structured.grammar_matcher import GrammarMatcher
+from vllm_diffusion.structured.grammar_text import lark_of
 from vllm_diffusion.structured.json_schema.finite import is_finite
 from vllm_diffusion.structured.json_schema.read import check_size, load, validator_of
 from vllm_diffusion.structured.json_schema.rewrite import Rewriter
@@ -38,7 +40,8 @@ from vllm_diffusion.structured.regex_ast import Node, anchored, parse, shortest
 from vllm_diffusion.structured.regex_dfa import ByteDfa, byte_dfa, trimmed
 from vllm_diffusion.structured.regex_json import escaped, to_rust
 from vllm_diffusion.structured.structural_tag import ToLark, ToNode, markers_of, normalised
-from vllm_diffusion.structured.token_dfa import TokenDfa, automaton_of, over_tokens
+from vllm_diffusion.structured.token_dfa import FAR, TokenDfa, automaton_of, over_tokens
+from vllm_diffusion.structured.token_ends import tokens_to_end
 from vllm_diffusion.structured.vocabulary import Vocabulary
 
 END_NODES = 120_000
@@ -87,7 +90,7 @@ class Compiler:
             return self._tag(constraint)
         if kind == "lexical":
             return self._lexical(constraint)
-        return self._grammar(constraint, _lark_of(constraint.spec))
+        return self._grammar(constraint, lark_of(constraint.spec))
 
     # JSON
 
@@ -252,6 +255,9 @@ class Compiler:
         try:
             tokens = over_tokens(dfa, vocabulary, self.limits)
         except TooLargeError:
+            dfa = replace(dfa, to_end=tokens_to_end(dfa, vocabulary))
+            if dfa.to_end is not None and dfa.to_end[0] >= FAR:
+                raise RefusedError("no token of the model can write it") from None
             matcher = ByteDfaMatcher(ByteDfaTables(dfa, vocabulary), (self.stop,))
             return self._compiled(constraint, self._end(matcher), dfa=dfa, is_shortest=False)
         except ValueError as error:
@@ -351,16 +357,3 @@ def _trie(texts: list[bytes]) -> ByteDfa | None:
     is_final = np.zeros(len(table), dtype=np.bool_)
     is_final[list(finals)] = True
     return trimmed(table, is_final)
-
-
-def _lark_of(text: str) -> str:
-    """A client's grammar in Lark's syntax, or in llama.cpp's or vLLM's EBNF."""
-    from llguidance.gbnf_to_lark import any_to_lark
-
-    if not text.strip():
-        raise RefusedError("the grammar is empty")
-    try:
-        lark: str = any_to_lark(text)
-    except Exception as error:  # the library names no class of its own for all that it raises
-        raise RefusedError(f"the grammar cannot be read: {error!s:.200}") from error
-    return lark

@@ -7,6 +7,7 @@ Shape suffixes: V vocabulary, Q states.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from vllm_diffusion.structured.matcher import Bits, packed, set_bit
 from vllm_diffusion.structured.regex_dfa import ByteDfa
-from vllm_diffusion.structured.token_dfa import Automaton
+from vllm_diffusion.structured.token_dfa import FAR, Automaton
+from vllm_diffusion.structured.token_ends import states_behind
 from vllm_diffusion.structured.vocabulary import Vocabulary
 
 MAX_FORCED = 256
@@ -123,6 +125,9 @@ class ByteDfaTables:
     def __init__(self, dfa: ByteDfa, vocabulary: Vocabulary) -> None:
         self.dfa, self.vocabulary = dfa, vocabulary
         self.distance_Q = dfa.distances()
+        self.is_live_Q = np.arange(len(dfa.table)) != dfa.dead
+        if dfa.to_end is not None:
+            self.is_live_Q &= dfa.to_end < FAR
         self._bits: Kept[Bits] = Kept(vocabulary.num_words * 4)
 
     def bits(self, state: int) -> Bits:
@@ -130,20 +135,13 @@ class ByteDfaTables:
         known = self._bits.get(state)
         if known is not None:
             return known
-        table, vocabulary = self.dfa.table, self.vocabulary
-        state_V = np.full(vocabulary.size, self.dfa.dead, dtype=np.int32)
-        token = vocabulary.longer[0]
-        at = 0
-        reached = table[state, vocabulary.bytes_VB[token, 0]]
-        while True:
-            state_V[token] = reached
-            at += 1
-            goes_on = (reached != self.dfa.dead) & (vocabulary.length_V[token] > at)
-            token = token[goes_on]
-            if not len(token):
-                break
-            reached = table[reached[goes_on], vocabulary.bytes_VB[token, at]]
-        return self._bits.put(state, packed(state_V != self.dfa.dead, vocabulary.num_words))
+        state_V = states_behind(self.dfa, self.vocabulary, state)
+        return self._bits.put(state, packed(self.is_live_Q[state_V], self.vocabulary.num_words))
+
+    def nearest(self, state: int) -> int:
+        """The token that leads furthest towards an end."""
+        assert self.dfa.to_end is not None
+        return int(self.dfa.to_end[states_behind(self.dfa, self.vocabulary, state)].argmin())
 
 
 class ByteDfaMatcher:
@@ -171,7 +169,7 @@ class ByteDfaMatcher:
         state = self.state if text else dfa.dead
         for byte in text:
             state = int(dfa.table[state, byte])
-        if state == dfa.dead:
+        if not self.tables.is_live_Q[state]:
             return False
         self.state = state
         return True
@@ -192,7 +190,11 @@ class ByteDfaMatcher:
                 break
             text.append(int(following[0]))
             state = int(dfa.table[state, following[0]])
-        return self.tables.vocabulary.whole(bytes(text))
+        forced = self.tables.vocabulary.whole(bytes(text))
+        if dfa.to_end is None:
+            return forced
+        other = self.fork()
+        return list(itertools.takewhile(other.accept, forced))
 
     def ending(self, limit: int) -> list[int] | None:
         if self.is_done:
@@ -203,7 +205,18 @@ class ByteDfaMatcher:
             path = [*path, self.stop_ids[0]]
             if len(path) <= limit and self._leads_to_end(path):
                 return path
-        return None
+        return self._fewest_tokens(limit)
+
+    def _fewest_tokens(self, limit: int) -> list[int] | None:
+        """Where no token stands for some byte of the text with the fewest bytes."""
+        to_end = self.tables.dfa.to_end
+        if to_end is None or to_end[self.state] >= limit:
+            return None
+        other, path = self.fork(), []
+        while to_end[other.state]:
+            path.append(self.tables.nearest(other.state))
+            other.accept(path[-1])
+        return [*path, self.stop_ids[0]]
 
     def _leads_to_end(self, path: list[int]) -> bool:
         other = self.fork()

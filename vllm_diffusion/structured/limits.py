@@ -41,6 +41,10 @@ class Limits:
     """Of compilation; then its process is ended."""
     memory_bytes: int = 3 << 30
     """Of the compiling process."""
+    check_bytes: int = 1 << 20
+    """Of a finished text that is checked."""
+    check_seconds: float = 1.0
+    """Of that check, the wait for others included."""
     cache_bytes: int = 128 << 20
     """Of compiled constraints that are kept by a front end, and by a worker."""
 

@@ -38,6 +38,8 @@ class ByteDfa:
     """(Q + 1, 256): the state behind each byte."""
     is_final: NDArray[np.bool_]
     """(Q + 1,)."""
+    to_end: NDArray[np.int64] | None = None
+    """(Q + 1,): fewest tokens to a final state, where tokens cannot do what bytes can."""
 
     @property
     def dead(self) -> int:

@@ -33,7 +33,7 @@ MODULE = "vllm_diffusion.structured.compile_process"
 class _Process:
     """One compiling process, started when first needed and after each that was ended."""
 
-    def __init__(self, spec: TokenizerSpec, limits: Limits) -> None:
+    def __init__(self, spec: TokenizerSpec | None, limits: Limits) -> None:
         self.spec, self.limits = spec, limits
         self.child: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None

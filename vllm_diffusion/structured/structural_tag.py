@@ -6,14 +6,15 @@ llguidance otherwise. Formats that neither can say are refused by name.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from typing import Any
 
 from vllm_diffusion.quote import quoted
 from vllm_diffusion.structured.constraint import RefusedError
+from vllm_diffusion.structured.grammar_text import lark_of
 from vllm_diffusion.structured.json_schema.to_regex import NotRegularError
+from vllm_diffusion.structured.qwen_xml import QwenXml, is_xml
 from vllm_diffusion.structured.regex_ast import EMPTY, Alt, Node, Repeat, Seq, anchored, literal
 from vllm_diffusion.structured.regex_ast import parse as parse_regex
 from vllm_diffusion.structured.regex_json import to_rust
@@ -113,11 +114,13 @@ def _tags(node: Format) -> list[Format]:
 
 
 def _schema(node: Format) -> Any:
-    if node.get("style", "json") != "json":
+    if node.get("style", "json") != "json" and not is_xml(node):
         raise RefusedError(
             f"style={quoted(node['style'])} of a structural tag is not served; take a parser of "
-            "tool calls that writes JSON"
+            "tool calls that writes JSON or Qwen's XML"
         )
+    if node.get("excludes"):
+        raise RefusedError("excludes of a json_schema in a structural tag are not served")
     return node.get("json_schema", True)
 
 
@@ -137,7 +140,7 @@ class ToNode(Reader):
         kind = self.kind(node)
         if kind == "const_string":
             return literal(_text(node, "value"))
-        if kind == "json_schema":
+        if kind == "json_schema" and not is_xml(node):
             return self.of_schema(_schema(node))
         if kind == "regex":
             return anchored(parse_regex(_text(node, "pattern"), self.nesting), is_search=False)
@@ -167,9 +170,13 @@ def _repeats(node: Format, kind: str) -> tuple[int, int | None]:
     if kind != "repeat":
         return (1 if kind == "plus" else 0), (1 if kind == "optional" else None)
     low, high = node.get("min", 0), node.get("max")
-    if type(low) is not int or type(high) is not int or not 0 <= low <= high <= MAX_REPEAT:
-        raise RefusedError(f"repeat of a structural tag counts from 0 to {MAX_REPEAT}")
-    return low, high
+    if type(low) is not int or type(high) is not int:
+        raise RefusedError("repeat of a structural tag has a min and a max")
+    if not 0 <= low <= (MAX_REPEAT if high == -1 else high) <= MAX_REPEAT:
+        raise RefusedError(
+            f"repeat of a structural tag counts from 0 to {MAX_REPEAT}, or to -1 for no end"
+        )
+    return low, None if high == -1 else high
 
 
 class ToLark(Reader):
@@ -199,15 +206,19 @@ class ToLark(Reader):
         kind = self.kind(node)
         if kind == "const_string":
             return _lark(_text(node, "value"))
+        if is_xml(node) and kind in ("json_schema", "qwen_xml_parameter"):
+            return QwenXml(_schema(node), self.of_schema, self._rule, self._until).grammar()
         if kind == "json_schema":
             return self._rule(f"%json {self.of_schema(_schema(node))}")
+        if kind == "grammar":
+            return self._rule(f"%lark {{\n{lark_of(_text(node, 'grammar'))}\n}}")
         if kind == "regex":
             expression = anchored(
                 parse_regex(_text(node, "pattern"), self.nesting), is_search=False
             )
             return self._rule(_terminal(to_rust(expression)), "TEXT")
         if kind == "any_text":
-            return self._free(self._excludes(node))
+            return self._free(self._excludes(node), _most(node))
         if kind == "sequence":
             return self._sequence(_list(node, "elements"))
         if kind == "or":
@@ -221,52 +232,69 @@ class ToLark(Reader):
             return self._rule(whole if node.get("at_least_one") else f'"" | {whole}')
         if kind == "triggered_tags":
             return self._triggered(node)
+        if kind == "dispatch":
+            return self._dispatch(node)
         if kind in ("optional", "plus", "star", "repeat"):
             low, high = _repeats(node, kind)
             count = f"{{{low},{'' if high is None else high}}}"
             return self._rule(f"({self.of(node.get('content'))}){count}")
-        raise RefusedError(f"type={quoted(kind)} of a structural tag is not served")
+        raise RefusedError(
+            f"type={quoted(kind)} of a structural tag is not served; say texts in the place of "
+            "tokens"
+        )
 
     def _sequence(self, parts: list[Any]) -> str:
-        """A text behind free text is where that ends: the lexer takes as much as fits."""
+        """What stands behind free text is where that ends: the lexer takes as much as fits."""
         out: list[str] = []
-        for part, following in itertools.zip_longest(parts, parts[1:]):
-            behind = _text(following, "value") if _is(following, "const_string") else ""
-            if out and out[-1] == "":
-                out[-1] = '""'  # is in what stands before it
-            elif behind and _is(part, "any_text"):
-                out += [self._until([behind], self._excludes(part)), ""]
-                continue
-            else:
+        parts = list(parts)
+        while parts:
+            part = parts.pop(0)
+            ends = _begins(parts[0]) if parts and _is(part, "any_text") else []
+            if not ends:
                 out.append(self.of(part))
+                continue
+            following, rest = parts.pop(0), ""
+            if _is(following, "tags_with_separator") and not following.get("stop_after_first"):
+                one = self._rule(" | ".join(self._tag(tag) for tag in ends))
+                rest = f" ({_lark(_separator(following))} {one})*"
+            out.append(f"({self._behind(ends, self._excludes(part), _most(part))}){rest}")
         return self._rule(" ".join(out))
+
+    def _behind(self, tags: list[Format], excludes: list[str], most: int | None = None) -> str:
+        """Free text, and the first of some tags, whose begins are not in it."""
+        begins = dict.fromkeys(_text(tag, "begin") for tag in tags)
+        firsts = [text for text in begins if not any(map(text.startswith, begins.keys() - {text}))]
+        return self._ways(firsts, tags, excludes, most)
 
     def _tag(self, tag: Format, skipped: int = 0) -> str:
         """Args: skipped: characters of its begin that are there already."""
         begin, ends = _lark(_text(tag, "begin")[skipped:]), _ends(tag)
-        if _is(tag["content"], "any_text") and all(ends):
-            return self._rule(f"{begin} {self._until(ends, self._excludes(tag['content']))}")
-        content = self.of(tag["content"])
-        return self._rule(f"{begin} {content} ({' | '.join(map(_lark, ends))})")
+        content = tag.get("content")
+        parts = _list(content, "elements") if _is(content, "sequence") else [content]
+        if _is(parts[-1], "any_text") and all(ends):
+            before = f"{self._sequence(parts[:-1])} " if parts[:-1] else ""
+            until = self._until(ends, self._excludes(parts[-1]), _most(parts[-1]))
+            return self._rule(f"{begin} {before}{until}")
+        return self._rule(f"{begin} {self.of(content)} ({' | '.join(map(_lark, ends))})")
 
     def _excludes(self, node: Format) -> list[str]:
-        if node.get("max_tokens") is not None or node.get("max_chars") is not None:
-            raise RefusedError("a bounded any_text of a structural tag is not served")
+        if node.get("max_tokens") is not None:
+            raise RefusedError("max_tokens of an any_text is not served; say max_chars")
         excludes = node.get("excludes") or []
         if not all(isinstance(text, str) and text for text in excludes):
             raise RefusedError("excludes of a structural tag must be texts")
         return list(excludes)
 
-    def _free(self, excludes: list[str]) -> str:
+    def _free(self, excludes: list[str], most: int | None = None) -> str:
         """Any text without some texts in it."""
         without = "".join(f" & ~{_holding(text, '.*')}" for text in excludes)
-        return self._rule(r"/(?s:.*)/" + without, "TEXT")
+        return self._rule(f"/(?s:.{_up_to(most)})/{without}", "TEXT")
 
-    def _until(self, ends: list[str], excludes: list[str]) -> str:
+    def _until(self, ends: list[str], excludes: list[str], most: int | None = None) -> str:
         """Any text without some texts in it, and the first of its ends."""
         without = "".join(f" & ~{_holding(text, '.+')}" for text in excludes)
         ending = "|".join(to_rust(literal(end)) for end in ends)
-        text = self._rule(f"{_terminal(f'(?s:.*)(?:{ending})')}{without}", "TEXT")
+        text = self._rule(f"{_terminal(f'(?s:.{_up_to(most)})(?:{ending})')}{without}", "TEXT")
         return self._rule(text, suffix="[lazy]")
 
     def _triggered(self, node: Format) -> str:
@@ -275,9 +303,30 @@ class ToLark(Reader):
         if not all(isinstance(trigger, str) and trigger for trigger in triggers):
             raise RefusedError("triggers of a structural tag must be texts")
         excludes = self._excludes(node)
-        free = self._free([*triggers, *excludes])
-        tags: dict[str, list[str]] = {}
-        for tag in _tags(node):
+        one = self._rule(self._ways(triggers, _tags(node), excludes))
+        return self._loop(node, one, self._free([*triggers, *excludes]))
+
+    def _loop(self, node: Format, one: str, free: str) -> str:
+        if node.get("stop_after_first"):
+            return self._rule(one + ("" if node.get("at_least_one") else f" | {free}"))
+        return self._rule(f"({one}){'+' if node.get('at_least_one') else '*'} {free}")
+
+    def _dispatch(self, node: Format) -> str:
+        """Free text; behind a pattern what it calls for. As tags that have no end."""
+        rules = _list(node, "rules")
+        if not all(isinstance(rule, list) and len(rule) == 2 for rule in rules):
+            raise RefusedError("rules of a dispatch are pairs of a text and a format")
+        tags = [{"begin": begin, "content": content} for begin, content in rules]
+        triggers = [begin for begin, _ in rules]
+        stops = {"stop_after_first": not node.get("loop", True), "excludes": node.get("excludes")}
+        return self._triggered({"triggers": triggers, "tags": tags, **stops})
+
+    def _ways(
+        self, triggers: list[str], tags: list[Format], excludes: list[str], most: int | None = None
+    ) -> str:
+        """Free text up to the first trigger, and the rest of one of its tags."""
+        rests: dict[str, list[str]] = {}
+        for tag in tags:
             begin = _text(tag, "begin")
             fitting = [trigger for trigger in triggers if begin.startswith(trigger)]
             if not fitting:
@@ -285,15 +334,42 @@ class ToLark(Reader):
                     f"begin={quoted(begin)} of a tag starts with none of the triggers"
                 )
             trigger = min(fitting, key=len)
-            tags.setdefault(trigger, []).append(self._tag(tag, len(trigger)))
+            rests.setdefault(trigger, []).append(self._tag(tag, len(trigger)))
         ways = []
-        for trigger, rests in tags.items():
+        for trigger, rest in rests.items():
             others = [text for text in triggers if text != trigger]
-            ways.append(f"{self._until([trigger], [*others, *excludes])} ({' | '.join(rests)})")
-        one = self._rule(" | ".join(ways))
-        if node.get("stop_after_first"):
-            return self._rule(one + ("" if node.get("at_least_one") else f" | {free}"))
-        return self._rule(f"({one}){'+' if node.get('at_least_one') else '*'} {free}")
+            until = self._until([trigger], [*others, *excludes], most)
+            ways.append(f"{until} ({' | '.join(rest)})")
+        return " | ".join(ways)
+
+
+def _begins(node: Any) -> list[Format]:
+    """The tags that a format starts with, if it starts with one that has a begin; texts too."""
+    if not isinstance(node, dict):
+        return []
+    if node.get("type") == "const_string" and node.get("value"):
+        nothing = {"type": "const_string", "value": ""}
+        return [{"begin": node["value"], "content": nothing}]
+    if node.get("type") == "tag":
+        return [node] if node.get("begin") and isinstance(node.get("content"), dict) else []
+    if node.get("type") == "or":
+        found = [_begins(part) for part in _list(node, "elements")]
+        return [tag for tags in found for tag in tags] if all(found) else []
+    if node.get("type") == "tags_with_separator" and node.get("at_least_one"):
+        tags = _tags(node)
+        return tags if all(tag.get("begin") for tag in tags) else []
+    return []
+
+
+def _most(node: Format) -> int | None:
+    most = node.get("max_chars")
+    if most is not None and (type(most) is not int or not 0 <= most <= MAX_REPEAT):
+        raise RefusedError(f"max_chars={quoted(most)} of an any_text is from 0 to {MAX_REPEAT}")
+    return most
+
+
+def _up_to(most: int | None) -> str:
+    return "*" if most is None else f"{{0,{most}}}"
 
 
 def _is(node: Any, kind: str) -> bool:

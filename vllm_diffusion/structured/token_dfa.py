@@ -212,6 +212,12 @@ def _as_the_tokenizer_cuts(
                 next_QV[first, tokens[0]] = behind
 
 
+def has_bytes(dfa: ByteDfa, vocabulary: Vocabulary) -> bool:
+    """Whether there is a token for each byte that a text may hold."""
+    (used,) = np.nonzero((dfa.table[: dfa.dead] != dfa.dead).any(axis=0))
+    return all(bytes([byte]) in vocabulary.token_of for byte in used.tolist())
+
+
 def over_tokens(
     dfa: ByteDfa, vocabulary: Vocabulary, limits: Limits, *, is_cut: bool = True
 ) -> TokenDfa:
@@ -229,7 +235,8 @@ def over_tokens(
     """
     dead = dfa.dead
     next_QV = walk_tokens(dfa, vocabulary, limits)
-    if is_cut:
+    # Without a token for each byte the tokenizer's own cut may not be one, or may be no way on.
+    if is_cut and has_bytes(dfa, vocabulary):
         _as_the_tokenizer_cuts(next_QV, dfa, vocabulary.length_V, vocabulary.encode)
     class_V, sample = _classes(next_QV, dead)
     src, column = np.nonzero(next_QV[:, sample] != dead)

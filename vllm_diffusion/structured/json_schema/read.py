@@ -62,6 +62,14 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
+def validator_class(schema: Any) -> Any:
+    """The library's class for the dialect that a schema names, or draft 2020-12."""
+    import jsonschema
+    from jsonschema import validators
+
+    return validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+
+
 def validator_of(schema: Any) -> Any:
     """The library's validator of the schema's dialect, after a check against the meta-schema.
 
@@ -69,12 +77,11 @@ def validator_of(schema: Any) -> Any:
         RefusedError: an unknown dialect, or a keyword whose value it does not allow.
     """
     import jsonschema
-    from jsonschema import validators
 
     dialect = schema.get("$schema", "") if isinstance(schema, dict) else ""
     if not isinstance(dialect, str) or any(old in dialect for old in OLD):
         raise RefusedError(f"$schema={quoted(dialect)} is not served; write it in draft 2020-12")
-    cls = validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+    cls = validator_class(schema)
     if dialect and not any(name in dialect for name in ("draft-06", "draft-07", "2019", "2020")):
         raise RefusedError(f"$schema={quoted(dialect)} is not known; write it in draft 2020-12")
     try:
