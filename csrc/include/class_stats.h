@@ -1,25 +1,40 @@
-// Sums and maxima of one row of logits by class of token.
-// Equal, up to the order of sums, to vllm_diffusion/structured/class_stats.py, which defines it.
+// Sums, maxima and draws of one row of logits by class of token.
+// Equal, up to the order of sums, to vllm_diffusion/structured/class_stats.py and class_draws.py,
+// which define them.
 //
-// The row is read twice: once for the two largest entries of each class, once for its sums. A class
-// has several accumulators, so that an addition need not wait for the one before it.
+// A row is gathered once, class after class, and each class is then what row_scan.inc.h and
+// class_draw.inc.h read: a vector never holds tokens of two classes, so nothing is scattered.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <vector>
 
+#include "draw_state.h"
+#include "row_stats.h"
+
 namespace vd {
 
-// One row: `size` float32 entries, and the class of each, below C. Results are (C).
-struct ClassRow {
-  const float* logits;
-  const int32_t* cls;
-  int64_t size, excluded, C;
+// The classes of a vocabulary's tokens, `count` of them. Field for field the array of
+// vllm_diffusion/structured/token_classes.py.
+struct TokenClasses {
+  const int32_t* cls;     // (columns), the class of each token
+  const int32_t* order;   // (columns), tokens by class, ascending in each
+  const int64_t* border;  // (count + 1), where each class begins in `order`
+  int64_t count;
 };
+
+// Fills `order` and `border`.
+inline void order_classes(const int32_t* cls, int64_t columns, int64_t count, int32_t* order,
+                          int64_t* border) {
+  std::fill(border, border + count + 1, 0);
+  for (int64_t v = 0; v < columns; ++v) ++border[cls[v] + 1];
+  for (int64_t c = 0; c < count; ++c) border[c + 1] += border[c];
+  std::vector<int64_t> next(border, border + count);
+  for (int64_t v = 0; v < columns; ++v) order[next[cls[v]]++] = static_cast<int32_t>(v);
+}
 
 struct ClassOut {
   double* sum;       // log of the probabilities' sum
@@ -29,87 +44,99 @@ struct ClassOut {
   int64_t* token;    // the most probable token, -1 for none
 };
 
-constexpr int kCopies = 4;
-constexpr int kPart = 1024;
+// Memory of a thread, kept from call to call.
+template <class Elem>
+Elem* scratch(int64_t columns) {
+  thread_local std::vector<Elem> memory;
+  if (static_cast<int64_t>(memory.size()) < columns) memory.resize(columns);
+  return memory.data();
+}
 
-// exp(d) for d <= 0 in float32; 0 below -87. The relative error is below 2e-7: see row_scan.inc.h.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
-__attribute__((target_clones("avx512f", "avx2,fma", "default")))
-#endif
-inline void exp_part(const float* x, int size, float reference, float* d_out, float* e_out) {
-  for (int i = 0; i < size; ++i) {
-    const float raw = x[i] - reference;
-    const float d = raw > -87.0f ? raw : -87.0f;
-    const float shifted = d * 1.44269504f + 12582912.0f;
-    const float r = d * 1.44269504f - (shifted - 12582912.0f);
-    float p = 1.326472731e-3f;
-    p = p * r + 9.671512991e-3f;
-    p = p * r + 5.550733581e-2f;
-    p = p * r + 2.402224243e-1f;
-    p = p * r + 6.931470037e-1f;
-    p = p * r + 1.0f;
-    int32_t bits, n;
-    std::memcpy(&bits, &p, 4);
-    std::memcpy(&n, &shifted, 4);
-    bits += static_cast<int32_t>(static_cast<uint32_t>(n) << 23);
-    float e;
-    std::memcpy(&e, &bits, 4);
-    d_out[i] = d;
-    e_out[i] = raw > -87.0f ? e : 0.0f;
+// A row's entries in the order of its classes, without column `exclude`.
+template <class Elem>
+const Elem* gather(const void* row, int64_t columns, int64_t exclude, const TokenClasses& of) {
+  const Elem* const x = static_cast<const Elem*>(row);
+  Elem* const out = scratch<Elem>(columns);
+  for (int64_t i = 0; i < columns; ++i) out[i] = x[of.order[i]];
+  if (exclude >= 0) {
+    const int32_t* const begin = of.order + of.border[of.cls[exclude]];
+    const int32_t* const end = of.order + of.border[of.cls[exclude] + 1];
+    out[std::lower_bound(begin, end, exclude) - of.order] = minus_infinity<Elem>();
+  }
+  return out;
+}
+
+// Results are (C), of which the classes that this row does not have are empty.
+template <class Elem>
+void class_stats(const void* row, int64_t columns, int64_t exclude, const TokenClasses& of,
+                 int64_t C, ScanFn scan, const ClassOut& out) {
+  const Elem* const x = gather<Elem>(row, columns, exclude, of);
+  std::vector<RowState> states(C);
+  float top = -kInf;
+  bool is_irregular = false;
+  for (int64_t c = 0; c < of.count; ++c) {
+    RowState& state = states[c];
+    if (of.border[c] < of.border[c + 1]) scan(x, of.border[c], of.border[c + 1], -1, state);
+    is_irregular |= state.is_irregular;
+    top = std::max(top, state.first);
+  }
+  double total = 0.0;
+  for (const RowState& state : states) {
+    if (state.sum > 0.0) total += state.sum * std::exp(double{state.first} - double{top});
+  }
+  constexpr double none = -std::numeric_limits<double>::infinity();
+  const double lse = is_irregular ? std::numeric_limits<double>::quiet_NaN() : top + std::log(total);
+  for (int64_t c = 0; c < C; ++c) {
+    const RowState& state = states[c];
+    const bool is_empty = state.sum == 0.0 && !is_irregular;
+    // With q = exp(x - first) and s = first - lse, p is q exp(s): sum of p log p is
+    // exp(s) (sum of q log q + s sum of q).
+    const double shift = state.first - lse;
+    out.sum[c] = is_empty ? none : shift + std::log(state.sum);
+    out.weighted[c] = is_empty ? 0.0 : std::exp(shift) * (state.weighted + shift * state.sum);
+    out.first[c] = is_empty ? -kInf : static_cast<float>(shift);
+    out.second[c] = state.second == -kInf && !is_irregular
+                        ? -kInf
+                        : static_cast<float>(state.second - lse);
+    out.token[c] = is_empty || is_irregular ? -1 : of.order[state.index];
   }
 }
 
-inline void class_stats(const ClassRow& in, const ClassOut& out) {
-  const float never = -std::numeric_limits<float>::infinity();
-  std::fill(out.first, out.first + in.C, never);
-  std::fill(out.second, out.second + in.C, never);
-  std::fill(out.token, out.token + in.C, -1);
-  for (int64_t v = 0; v < in.size; ++v) {
-    const float x = in.logits[v];
-    const int32_t c = in.cls[v];
-    if (x > out.second[c] && v != in.excluded) {
-      if (x > out.first[c]) {
-        out.second[c] = out.first[c];
-        out.first[c] = x;
-        out.token[c] = v;
-      } else {
-        out.second[c] = x;
-      }
+inline DrawFn draw_for(Level level, Dtype dtype) {
+  const int d = static_cast<int>(dtype);
+#if defined(__x86_64__)
+  if (level == Level::kAvx512) return avx512::kDraws[d];
+  if (level == Level::kAvx2) return avx2::kDraws[d];
+#endif
+  (void)level;
+  return portable::kDraws[d];
+}
+
+// Results are (C).
+template <class Elem>
+void class_draws(const void* row, int64_t columns, int64_t exclude, const TokenClasses& of,
+                 int64_t C, const DrawRow& how, DrawFn draw, double* total, double* value,
+                 int64_t* token) {
+  const Elem* const x = gather<Elem>(row, columns, exclude, of);
+  for (int64_t c = 0; c < C; ++c) {
+    DrawState state;
+    if (c < of.count && of.border[c] < of.border[c + 1]) {
+      const int64_t begin = of.border[c];
+      draw(x + begin, of.order + begin, of.border[c + 1] - begin, how, state);
     }
+    total[c] = state.total;
+    value[c] = state.value;
+    token[c] = state.token;
   }
-  const float top = *std::max_element(out.first, out.first + in.C);
-  const float reference = top == never ? 0.0f : top;
-  std::vector<double> sums(2 * kCopies * in.C, 0.0);
-  alignas(64) float d[kPart], e[kPart];
-  for (int64_t begin = 0; begin < in.size; begin += kPart) {
-    const int size = static_cast<int>(std::min<int64_t>(kPart, in.size - begin));
-    exp_part(in.logits + begin, size, reference, d, e);
-    if (in.excluded >= begin && in.excluded < begin + size) e[in.excluded - begin] = 0.0f;
-    for (int i = 0; i < size; ++i) {
-      double* const here = &sums[2 * (in.cls[begin + i] * kCopies + (i & (kCopies - 1)))];
-      here[0] += e[i];
-      here[1] += e[i] * d[i];
-    }
-  }
-  double total = 0.0;
-  for (int64_t c = 0; c < in.C; ++c) {
-    double sum = 0.0, weighted = 0.0;
-    for (int copy = 0; copy < kCopies; ++copy) {
-      sum += sums[2 * (c * kCopies + copy)];
-      weighted += sums[2 * (c * kCopies + copy) + 1];
-    }
-    out.sum[c] = sum;
-    out.weighted[c] = weighted;
-    total += sum;
-  }
-  const double lse = std::log(total);
-  for (int64_t c = 0; c < in.C; ++c) {
-    // sum of p log p, p = e / total: (weighted - sum lse) / total.
-    out.weighted[c] = (out.weighted[c] - out.sum[c] * lse) / total;
-    out.sum[c] = out.sum[c] > 0.0 ? std::log(out.sum[c]) - lse : -std::numeric_limits<double>::infinity();
-    const float shift = reference + static_cast<float>(lse);
-    if (out.first[c] != never) out.first[c] -= shift;
-    if (out.second[c] != never) out.second[c] -= shift;
+}
+
+// `call` with a value of the type of the logits' entries.
+template <class Call>
+void with_entries(Dtype dtype, Call call) {
+  switch (dtype) {
+    case Dtype::kFloat32: return call(float{});
+    case Dtype::kBFloat16: return call(BFloat16{});
+    case Dtype::kFloat16: return call(Float16{});
   }
 }
 

@@ -174,7 +174,7 @@ class DiffusionSampler:
         guided = self.grammars.of_step(of.host) if self.grammars is not None else None
         tokens_BL, masked_BL, texts = canvas.tokens_SL[slot_B], canvas.masked_SL[slot_B], None
         if guided is not None:
-            texts = guided.texts(logits_NV, tokens_BL, masked_BL, draws)
+            texts, draws = guided.texts(logits_NV, tokens_BL, masked_BL, draws)
         last_row_B1 = (of.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,
