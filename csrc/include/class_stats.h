@@ -2,8 +2,8 @@
 // Equal, up to the order of sums, to vllm_diffusion/structured/class_stats.py and class_draws.py,
 // which define them.
 //
-// A row is gathered once, class after class, and each class is then what row_scan.inc.h and
-// class_draw.inc.h read: a vector never holds tokens of two classes, so nothing is scattered.
+// A row is gathered class after class, in parts that row_scan.inc.h and class_draw.inc.h read: no
+// vector holds tokens of two classes, so nothing is scattered.
 #pragma once
 
 #include <algorithm>
@@ -44,39 +44,41 @@ struct ClassOut {
   int64_t* token;    // the most probable token, -1 for none
 };
 
-// Memory of a thread, kept from call to call.
-template <class Elem>
-Elem* scratch(int64_t columns) {
-  thread_local std::vector<Elem> memory;
-  if (static_cast<int64_t>(memory.size()) < columns) memory.resize(columns);
-  return memory.data();
-}
+inline constexpr int64_t kGathered = 4096;
 
-// A row's entries in the order of its classes, without column `exclude`.
+// What row_scan.inc.h makes of the tokens of one class of a row, which are gathered part by part.
 template <class Elem>
-const Elem* gather(const void* row, int64_t columns, int64_t exclude, const TokenClasses& of) {
-  const Elem* const x = static_cast<const Elem*>(row);
-  Elem* const out = scratch<Elem>(columns);
-  for (int64_t i = 0; i < columns; ++i) out[i] = x[of.order[i]];
-  if (exclude >= 0) {
-    const int32_t* const begin = of.order + of.border[of.cls[exclude]];
-    const int32_t* const end = of.order + of.border[of.cls[exclude] + 1];
-    out[std::lower_bound(begin, end, exclude) - of.order] = minus_infinity<Elem>();
+RowState scan_class(const Elem* x, const TokenClasses& of, int64_t c, int64_t exclude,
+                    ScanFn scan) {
+  alignas(64) Elem part[kGathered];
+  RowState state;
+  for (int64_t begin = of.border[c]; begin < of.border[c + 1]; begin += kGathered) {
+    const int32_t* const token = of.order + begin;
+    const int64_t size = std::min(kGathered, of.border[c + 1] - begin);
+    for (int64_t i = 0; i < size; ++i) part[i] = x[token[i]];
+    if (exclude >= token[0] && exclude <= token[size - 1]) {
+      const int32_t* const at = std::lower_bound(token, token + size, exclude);
+      if (*at == exclude) part[at - token] = minus_infinity<Elem>();
+    }
+    RowState next;
+    scan(part, 0, size, -1, next);
+    next.index += begin;
+    state.join(next);
   }
-  return out;
+  return state;
 }
 
 // Results are (C), of which the classes that this row does not have are empty.
 template <class Elem>
-void class_stats(const void* row, int64_t columns, int64_t exclude, const TokenClasses& of,
-                 int64_t C, ScanFn scan, const ClassOut& out) {
-  const Elem* const x = gather<Elem>(row, columns, exclude, of);
+void class_stats(const void* row, int64_t exclude, const TokenClasses& of, int64_t C, ScanFn scan,
+                 const ClassOut& out) {
+  const Elem* const x = static_cast<const Elem*>(row);
   std::vector<RowState> states(C);
   float top = -kInf;
   bool is_irregular = false;
   for (int64_t c = 0; c < of.count; ++c) {
     RowState& state = states[c];
-    if (of.border[c] < of.border[c + 1]) scan(x, of.border[c], of.border[c + 1], -1, state);
+    state = scan_class(x, of, c, exclude, scan);
     is_irregular |= state.is_irregular;
     top = std::max(top, state.first);
   }
@@ -113,16 +115,13 @@ inline DrawFn draw_for(Level level, Dtype dtype) {
 }
 
 // Results are (C).
-template <class Elem>
-void class_draws(const void* row, int64_t columns, int64_t exclude, const TokenClasses& of,
-                 int64_t C, const DrawRow& how, DrawFn draw, double* total, double* value,
-                 int64_t* token) {
-  const Elem* const x = gather<Elem>(row, columns, exclude, of);
+inline void class_draws(const void* row, int64_t exclude, const TokenClasses& of, int64_t C,
+                        const DrawRow& how, DrawFn draw, double* total, double* value,
+                        int64_t* token) {
   for (int64_t c = 0; c < C; ++c) {
     DrawState state;
     if (c < of.count && of.border[c] < of.border[c + 1]) {
-      const int64_t begin = of.border[c];
-      draw(x + begin, of.order + begin, of.border[c + 1] - begin, how, state);
+      draw(row, of.order + of.border[c], of.border[c + 1] - of.border[c], exclude, how, state);
     }
     total[c] = state.total;
     value[c] = state.value;

@@ -66,8 +66,8 @@ struct Vec {
     return _mm256_and_ps(e, _mm256_cmp_ps(d, low, _CMP_GT_OQ));
   }
 
-  static F zero_if_below(F e, F x, F bound) {
-    return _mm256_and_ps(e, _mm256_cmp_ps(x, bound, _CMP_GE_OQ));
+  static F where_below(F x, F bound, F other) {
+    return _mm256_blendv_ps(x, other, _mm256_cmp_ps(x, bound, _CMP_LT_OQ));
   }
   // Lanes of which the number, at least, is below `bar` times the weight: see class_draw.inc.h.
   static unsigned less_mask(const uint32_t* bits, const float* weight, float bar) {

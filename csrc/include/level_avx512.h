@@ -67,8 +67,8 @@ struct Vec {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(d, low, _CMP_GT_OQ), e);
   }
 
-  static F zero_if_below(F e, F x, F bound) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GE_OQ), e);
+  static F where_below(F x, F bound, F other) {
+    return _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, bound, _CMP_LT_OQ), other);
   }
   // Lanes of which the number, at least, is below `bar` times the weight: see class_draw.inc.h.
   static unsigned less_mask(const uint32_t* bits, const float* weight, float bar) {

@@ -56,7 +56,7 @@ struct Vec {
   static F add_exponent(F p, F shifted) { return (F)((U)p + ((U)shifted << 23)); }
   static F zero_unless_above(F e, F d, F low) { return (F)((U)e & (U)(d > low)); }
 
-  static F zero_if_below(F e, F x, F bound) { return (F)((U)e & (U)(x >= bound)); }
+  static F where_below(F x, F bound, F other) { return x < bound ? other : x; }
   // Lanes of which the number, at least, is below `bar` times the weight: see class_draw.inc.h.
   static unsigned less_mask(const uint32_t* bits, const float* weight, float bar) {
     unsigned mask = 0;

@@ -53,7 +53,6 @@ def _rows(
     best_level = required("class_stats").best_level
     return (
         logits_NV.data_ptr(),
-        logits_NV.shape[1],
         logits_NV.stride(0) * logits_NV.itemsize,
         DTYPE_CODES[logits_NV.dtype],
         excluded,
@@ -75,7 +74,7 @@ def class_stats(
     *,
     level: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As in the definition; nothing is copied but a row at a time, by each thread.
+    """As in the definition; no row is copied.
 
     Args:
         level: a name of ``LEVELS`` instead of the best one, for tests.

@@ -33,7 +33,6 @@ _REQUESTS = (
 )
 _CLASS_ROWS = (
     c_void_p,  # logits
-    c_int64,  # columns
     c_int64,  # bytes between rows
     c_int,  # dtype
     c_int64,  # excluded column
