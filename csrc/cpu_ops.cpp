@@ -107,18 +107,13 @@ VD_EXPORT void vd_order_classes(const int32_t* cls, int64_t columns, int64_t cou
 //   sum, weighted   float64 (R, C); first, second float32 (R, C); token int64 (R, C)
 VD_EXPORT void vd_class_stats(const char* logits, int64_t row_bytes, int dtype, int64_t exclude,
                               int level, int num_threads, int64_t R, const int64_t* row,
-                              const vd::TokenClasses* classes, int64_t C, double* sum, double* weighted, float* first, float* second,
-                              int64_t* token) {
-  const auto type = static_cast<vd::Dtype>(dtype);
-  const vd::ScanFn scan = vd::scan_for(static_cast<vd::Level>(level), type);
+                              const vd::TokenClasses* classes, int64_t C, double* sum,
+                              double* weighted, float* first, float* second, int64_t* token) {
 #pragma omp parallel for num_threads(num_threads) schedule(dynamic) if (num_threads > 1)
   for (int64_t r = 0; r < R; ++r) {
-    const vd::ClassOut out{sum + r * C, weighted + r * C, first + r * C, second + r * C,
-                           token + r * C};
-    vd::with_entries(type, [&](auto entry) {
-      vd::class_stats<decltype(entry)>(logits + row[r] * row_bytes, exclude, classes[r], C, scan,
-                                       out);
-    });
+    vd::class_stats(static_cast<vd::Dtype>(dtype), logits + row[r] * row_bytes, exclude,
+                    classes[r], C, static_cast<vd::Level>(level),
+                    {sum + r * C, weighted + r * C, first + r * C, second + r * C, token + r * C});
   }
 }
 
@@ -127,10 +122,11 @@ VD_EXPORT void vd_class_stats(const char* logits, int64_t row_bytes, int dtype, 
 //   total, value          float64 (R, C); token int64 (R, C)
 VD_EXPORT void vd_class_draws(const char* logits, int64_t row_bytes, int dtype, int64_t exclude,
                               int level, int num_threads, int64_t R, const int64_t* row,
-                              const vd::TokenClasses* classes, int64_t C, const float* temperature, const float* lowest, const int64_t* key,
+                              const vd::TokenClasses* classes, int64_t C,
+                              const float* temperature, const float* lowest, const int64_t* key,
                               double* total, double* value, int64_t* token) {
-  const auto type = static_cast<vd::Dtype>(dtype);
-  const vd::DrawFn draw = vd::draw_for(static_cast<vd::Level>(level), type);
+  const vd::DrawFn draw =
+      vd::draw_for(static_cast<vd::Level>(level), static_cast<vd::Dtype>(dtype));
 #pragma omp parallel for num_threads(num_threads) schedule(dynamic) if (num_threads > 1)
   for (int64_t r = 0; r < R; ++r) {
     const vd::DrawRow how{temperature[r], lowest[r], static_cast<uint64_t>(key[r])};

@@ -12,7 +12,6 @@
 #include <limits>
 #include <vector>
 
-#include "draw_state.h"
 #include "row_stats.h"
 
 namespace vd {
@@ -20,7 +19,6 @@ namespace vd {
 // The classes of a vocabulary's tokens, `count` of them. Field for field the array of
 // vllm_diffusion/structured/token_classes.py.
 struct TokenClasses {
-  const int32_t* cls;     // (columns), the class of each token
   const int32_t* order;   // (columns), tokens by class, ascending in each
   const int64_t* border;  // (count + 1), where each class begins in `order`
   int64_t count;
@@ -87,7 +85,8 @@ void class_stats(const void* row, int64_t exclude, const TokenClasses& of, int64
     if (state.sum > 0.0) total += state.sum * std::exp(double{state.first} - double{top});
   }
   constexpr double none = -std::numeric_limits<double>::infinity();
-  const double lse = is_irregular ? std::numeric_limits<double>::quiet_NaN() : top + std::log(total);
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  const double lse = is_irregular ? nan : top + std::log(total);
   for (int64_t c = 0; c < C; ++c) {
     const RowState& state = states[c];
     const bool is_empty = state.sum == 0.0 && !is_irregular;
@@ -101,6 +100,16 @@ void class_stats(const void* row, int64_t exclude, const TokenClasses& of, int64
                         ? -kInf
                         : static_cast<float>(state.second - lse);
     out.token[c] = is_empty || is_irregular ? -1 : of.order[state.index];
+  }
+}
+
+inline void class_stats(Dtype dtype, const void* row, int64_t exclude, const TokenClasses& of,
+                        int64_t C, Level level, const ClassOut& out) {
+  const ScanFn scan = scan_for(level, dtype);
+  switch (dtype) {
+    case Dtype::kFloat32: return class_stats<float>(row, exclude, of, C, scan, out);
+    case Dtype::kBFloat16: return class_stats<BFloat16>(row, exclude, of, C, scan, out);
+    case Dtype::kFloat16: return class_stats<Float16>(row, exclude, of, C, scan, out);
   }
 }
 
@@ -126,16 +135,6 @@ inline void class_draws(const void* row, int64_t exclude, const TokenClasses& of
     total[c] = state.total;
     value[c] = state.value;
     token[c] = state.token;
-  }
-}
-
-// `call` with a value of the type of the logits' entries.
-template <class Call>
-void with_entries(Dtype dtype, Call call) {
-  switch (dtype) {
-    case Dtype::kFloat32: return call(float{});
-    case Dtype::kBFloat16: return call(BFloat16{});
-    case Dtype::kFloat16: return call(Float16{});
   }
 }
 

@@ -36,7 +36,7 @@ class TokenClasses:
     def fields(self) -> NDArray[np.int64]:
         """``vd::TokenClasses``: addresses, and the number of classes."""
         order_V, border_C = self.order
-        addresses = [array.ctypes.data for array in (self.class_V, order_V, border_C)]
+        addresses = [array.ctypes.data for array in (order_V, border_C)]
         return np.array([*addresses, self.num_classes], dtype=np.int64)
 
     def on(self, device: torch.device) -> Tensor:
