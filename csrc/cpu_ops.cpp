@@ -14,7 +14,7 @@
 extern "C" {
 
 // Raised whenever a signature below changes; the binding refuses any other value.
-VD_EXPORT int vd_abi_version() { return 4; }
+VD_EXPORT int vd_abi_version() { return 5; }
 
 // Best level this processor runs: 0 portable, 1 avx2, 2 avx512.
 VD_EXPORT int vd_best_level() { return static_cast<int>(vd::best_level()); }
@@ -86,19 +86,52 @@ VD_EXPORT void vd_lattice_best(const vd::Lattice* in, const double* score, int64
   }
 }
 
-// Statistics by class of token of R rows of float32 logits.
-//   row       int64 (R), rows of `logits`, `columns` entries each
-//   classes   R addresses of int32 (columns), each row's classes
+// The same for draws: `to_exit` (K, L + 1, N) of vd_lattice_sums, `value` float64 (K, L, C).
+VD_EXPORT void vd_lattice_path(const vd::Lattice* in, const double* to_exit, const double* value,
+                               int64_t* classes, int64_t* states) {
+  for (int64_t k = 0; k < in->K; ++k) {
+    vd::LatticeOf(*in, k).follow(value + k * in->L * in->C, to_exit + k * (in->L + 1) * in->N,
+                                 classes + k * in->L, states + k * in->L);
+  }
+}
+
+// Tokens by class: order int32 (columns), border int64 (count + 1).
+VD_EXPORT void vd_order_classes(const int32_t* cls, int64_t columns, int64_t count,
+                                int32_t* order, int64_t* border) {
+  vd::order_classes(cls, columns, count, order, border);
+}
+
+// Statistics by class of token of R rows of `logits` (see vd_row_stats).
+//   row      int64 (R)
+//   classes  vd::TokenClasses (R)
 //   sum, weighted   float64 (R, C); first, second float32 (R, C); token int64 (R, C)
-VD_EXPORT void vd_class_stats(const float* logits, int64_t columns, int64_t excluded, int64_t R,
-                              const int64_t* row, const int64_t* classes, int64_t C,
-                              int num_threads, double* sum, double* weighted, float* first,
-                              float* second, int64_t* token) {
+VD_EXPORT void vd_class_stats(const char* logits, int64_t row_bytes, int dtype, int64_t exclude,
+                              int level, int num_threads, int64_t R, const int64_t* row,
+                              const vd::TokenClasses* classes, int64_t C, double* sum,
+                              double* weighted, float* first, float* second, int64_t* token) {
 #pragma omp parallel for num_threads(num_threads) schedule(dynamic) if (num_threads > 1)
   for (int64_t r = 0; r < R; ++r) {
-    vd::class_stats({logits + row[r] * columns, reinterpret_cast<const int32_t*>(classes[r]),
-                     columns, excluded, C},
+    vd::class_stats(static_cast<vd::Dtype>(dtype), logits + row[r] * row_bytes, exclude,
+                    classes[r], C, static_cast<vd::Level>(level),
                     {sum + r * C, weighted + r * C, first + r * C, second + r * C, token + r * C});
+  }
+}
+
+// Sums and draws by class of token of R rows of `logits`, tempered: the fields up to C as above.
+//   temperature, lowest   float32 (R); key int64 (R)
+//   total, value          float64 (R, C); token int64 (R, C)
+VD_EXPORT void vd_class_draws(const char* logits, int64_t row_bytes, int dtype, int64_t exclude,
+                              int level, int num_threads, int64_t R, const int64_t* row,
+                              const vd::TokenClasses* classes, int64_t C,
+                              const float* temperature, const float* lowest, const int64_t* key,
+                              double* total, double* value, int64_t* token) {
+  const vd::DrawFn draw =
+      vd::draw_for(static_cast<vd::Level>(level), static_cast<vd::Dtype>(dtype));
+#pragma omp parallel for num_threads(num_threads) schedule(dynamic) if (num_threads > 1)
+  for (int64_t r = 0; r < R; ++r) {
+    const vd::DrawRow how{temperature[r], lowest[r], static_cast<uint64_t>(key[r])};
+    vd::class_draws(logits + row[r] * row_bytes, exclude, classes[r], C, how, draw, total + r * C,
+                    value + r * C, token + r * C);
   }
 }
 

@@ -1,25 +1,38 @@
-// Sums and maxima of one row of logits by class of token.
-// Equal, up to the order of sums, to vllm_diffusion/structured/class_stats.py, which defines it.
+// Sums, maxima and draws of one row of logits by class of token.
+// Equal, up to the order of sums, to vllm_diffusion/structured/class_stats.py and class_draws.py,
+// which define them.
 //
-// The row is read twice: once for the two largest entries of each class, once for its sums. A class
-// has several accumulators, so that an addition need not wait for the one before it.
+// A row is gathered class after class, in parts that row_scan.inc.h and class_draw.inc.h read: no
+// vector holds tokens of two classes, so nothing is scattered.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <vector>
 
+#include "row_stats.h"
+
 namespace vd {
 
-// One row: `size` float32 entries, and the class of each, below C. Results are (C).
-struct ClassRow {
-  const float* logits;
-  const int32_t* cls;
-  int64_t size, excluded, C;
+// The classes of a vocabulary's tokens, `count` of them. Field for field the array of
+// vllm_diffusion/structured/token_classes.py.
+struct TokenClasses {
+  const int32_t* order;   // (columns), tokens by class, ascending in each
+  const int64_t* border;  // (count + 1), where each class begins in `order`
+  int64_t count;
 };
+
+// Fills `order` and `border`.
+inline void order_classes(const int32_t* cls, int64_t columns, int64_t count, int32_t* order,
+                          int64_t* border) {
+  std::fill(border, border + count + 1, 0);
+  for (int64_t v = 0; v < columns; ++v) ++border[cls[v] + 1];
+  for (int64_t c = 0; c < count; ++c) border[c + 1] += border[c];
+  std::vector<int64_t> next(border, border + count);
+  for (int64_t v = 0; v < columns; ++v) order[next[cls[v]]++] = static_cast<int32_t>(v);
+}
 
 struct ClassOut {
   double* sum;       // log of the probabilities' sum
@@ -29,87 +42,99 @@ struct ClassOut {
   int64_t* token;    // the most probable token, -1 for none
 };
 
-constexpr int kCopies = 4;
-constexpr int kPart = 1024;
+inline constexpr int64_t kGathered = 4096;
 
-// exp(d) for d <= 0 in float32; 0 below -87. The relative error is below 2e-7: see row_scan.inc.h.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
-__attribute__((target_clones("avx512f", "avx2,fma", "default")))
-#endif
-inline void exp_part(const float* x, int size, float reference, float* d_out, float* e_out) {
-  for (int i = 0; i < size; ++i) {
-    const float raw = x[i] - reference;
-    const float d = raw > -87.0f ? raw : -87.0f;
-    const float shifted = d * 1.44269504f + 12582912.0f;
-    const float r = d * 1.44269504f - (shifted - 12582912.0f);
-    float p = 1.326472731e-3f;
-    p = p * r + 9.671512991e-3f;
-    p = p * r + 5.550733581e-2f;
-    p = p * r + 2.402224243e-1f;
-    p = p * r + 6.931470037e-1f;
-    p = p * r + 1.0f;
-    int32_t bits, n;
-    std::memcpy(&bits, &p, 4);
-    std::memcpy(&n, &shifted, 4);
-    bits += static_cast<int32_t>(static_cast<uint32_t>(n) << 23);
-    float e;
-    std::memcpy(&e, &bits, 4);
-    d_out[i] = d;
-    e_out[i] = raw > -87.0f ? e : 0.0f;
+// What row_scan.inc.h makes of the tokens of one class of a row, which are gathered part by part.
+template <class Elem>
+RowState scan_class(const Elem* x, const TokenClasses& of, int64_t c, int64_t exclude,
+                    ScanFn scan) {
+  alignas(64) Elem part[kGathered];
+  RowState state;
+  for (int64_t begin = of.border[c]; begin < of.border[c + 1]; begin += kGathered) {
+    const int32_t* const token = of.order + begin;
+    const int64_t size = std::min(kGathered, of.border[c + 1] - begin);
+    for (int64_t i = 0; i < size; ++i) part[i] = x[token[i]];
+    if (exclude >= token[0] && exclude <= token[size - 1]) {
+      const int32_t* const at = std::lower_bound(token, token + size, exclude);
+      if (*at == exclude) part[at - token] = minus_infinity<Elem>();
+    }
+    RowState next;
+    scan(part, 0, size, -1, next);
+    next.index += begin;
+    state.join(next);
+  }
+  return state;
+}
+
+// Results are (C), of which the classes that this row does not have are empty.
+template <class Elem>
+void class_stats(const void* row, int64_t exclude, const TokenClasses& of, int64_t C, ScanFn scan,
+                 const ClassOut& out) {
+  const Elem* const x = static_cast<const Elem*>(row);
+  std::vector<RowState> states(C);
+  float top = -kInf;
+  bool is_irregular = false;
+  for (int64_t c = 0; c < of.count; ++c) {
+    RowState& state = states[c];
+    state = scan_class(x, of, c, exclude, scan);
+    is_irregular |= state.is_irregular;
+    top = std::max(top, state.first);
+  }
+  double total = 0.0;
+  for (const RowState& state : states) {
+    if (state.sum > 0.0) total += state.sum * std::exp(double{state.first} - double{top});
+  }
+  constexpr double none = -std::numeric_limits<double>::infinity();
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  const double lse = is_irregular ? nan : top + std::log(total);
+  for (int64_t c = 0; c < C; ++c) {
+    const RowState& state = states[c];
+    const bool is_empty = state.sum == 0.0 && !is_irregular;
+    // With q = exp(x - first) and s = first - lse, p is q exp(s): sum of p log p is
+    // exp(s) (sum of q log q + s sum of q).
+    const double shift = state.first - lse;
+    out.sum[c] = is_empty ? none : shift + std::log(state.sum);
+    out.weighted[c] = is_empty ? 0.0 : std::exp(shift) * (state.weighted + shift * state.sum);
+    out.first[c] = is_empty ? -kInf : static_cast<float>(shift);
+    out.second[c] = state.second == -kInf && !is_irregular
+                        ? -kInf
+                        : static_cast<float>(state.second - lse);
+    out.token[c] = is_empty || is_irregular ? -1 : of.order[state.index];
   }
 }
 
-inline void class_stats(const ClassRow& in, const ClassOut& out) {
-  const float never = -std::numeric_limits<float>::infinity();
-  std::fill(out.first, out.first + in.C, never);
-  std::fill(out.second, out.second + in.C, never);
-  std::fill(out.token, out.token + in.C, -1);
-  for (int64_t v = 0; v < in.size; ++v) {
-    const float x = in.logits[v];
-    const int32_t c = in.cls[v];
-    if (x > out.second[c] && v != in.excluded) {
-      if (x > out.first[c]) {
-        out.second[c] = out.first[c];
-        out.first[c] = x;
-        out.token[c] = v;
-      } else {
-        out.second[c] = x;
-      }
-    }
+inline void class_stats(Dtype dtype, const void* row, int64_t exclude, const TokenClasses& of,
+                        int64_t C, Level level, const ClassOut& out) {
+  const ScanFn scan = scan_for(level, dtype);
+  switch (dtype) {
+    case Dtype::kFloat32: return class_stats<float>(row, exclude, of, C, scan, out);
+    case Dtype::kBFloat16: return class_stats<BFloat16>(row, exclude, of, C, scan, out);
+    case Dtype::kFloat16: return class_stats<Float16>(row, exclude, of, C, scan, out);
   }
-  const float top = *std::max_element(out.first, out.first + in.C);
-  const float reference = top == never ? 0.0f : top;
-  std::vector<double> sums(2 * kCopies * in.C, 0.0);
-  alignas(64) float d[kPart], e[kPart];
-  for (int64_t begin = 0; begin < in.size; begin += kPart) {
-    const int size = static_cast<int>(std::min<int64_t>(kPart, in.size - begin));
-    exp_part(in.logits + begin, size, reference, d, e);
-    if (in.excluded >= begin && in.excluded < begin + size) e[in.excluded - begin] = 0.0f;
-    for (int i = 0; i < size; ++i) {
-      double* const here = &sums[2 * (in.cls[begin + i] * kCopies + (i & (kCopies - 1)))];
-      here[0] += e[i];
-      here[1] += e[i] * d[i];
+}
+
+inline DrawFn draw_for(Level level, Dtype dtype) {
+  const int d = static_cast<int>(dtype);
+#if defined(__x86_64__)
+  if (level == Level::kAvx512) return avx512::kDraws[d];
+  if (level == Level::kAvx2) return avx2::kDraws[d];
+#endif
+  (void)level;
+  return portable::kDraws[d];
+}
+
+// Results are (C).
+inline void class_draws(const void* row, int64_t exclude, const TokenClasses& of, int64_t C,
+                        const DrawRow& how, DrawFn draw, double* total, double* value,
+                        int64_t* token) {
+  for (int64_t c = 0; c < C; ++c) {
+    DrawState state;
+    if (c < of.count && of.border[c] < of.border[c + 1]) {
+      draw(row, of.order + of.border[c], of.border[c + 1] - of.border[c], exclude, how, state);
     }
-  }
-  double total = 0.0;
-  for (int64_t c = 0; c < in.C; ++c) {
-    double sum = 0.0, weighted = 0.0;
-    for (int copy = 0; copy < kCopies; ++copy) {
-      sum += sums[2 * (c * kCopies + copy)];
-      weighted += sums[2 * (c * kCopies + copy) + 1];
-    }
-    out.sum[c] = sum;
-    out.weighted[c] = weighted;
-    total += sum;
-  }
-  const double lse = std::log(total);
-  for (int64_t c = 0; c < in.C; ++c) {
-    // sum of p log p, p = e / total: (weighted - sum lse) / total.
-    out.weighted[c] = (out.weighted[c] - out.sum[c] * lse) / total;
-    out.sum[c] = out.sum[c] > 0.0 ? std::log(out.sum[c]) - lse : -std::numeric_limits<double>::infinity();
-    const float shift = reference + static_cast<float>(lse);
-    if (out.first[c] != never) out.first[c] -= shift;
-    if (out.second[c] != never) out.second[c] -= shift;
+    total[c] = state.total;
+    value[c] = state.value;
+    token[c] = state.token;
   }
 }
 

@@ -133,13 +133,18 @@ class LatticeOf {
         here[src_[e]] = std::max(here[src_[e]], own[cls_[e]] + next[dst_[e]]);
       }
     }
+    follow(score, to_exit.data(), classes, states);
+  }
+
+  // The same along given sums or maxima over the ways to an exit, (L + 1, N).
+  void follow(const double* score, const double* to_exit, int64_t* classes, int64_t* states) const {
     int64_t state = start_;
     for (int64_t at = 0; at < in_.L; ++at) {
       classes[at] = in_.C - 1;
       states[at] = state;
       if (at >= end_) continue;
       const double* const own = score + at * in_.C;
-      const double* const next = to_exit.data() + (at + 1) * in_.N;
+      const double* const next = to_exit + (at + 1) * in_.N;
       double highest = kNever;
       int64_t following = state;
       for (int64_t e = 0; e < in_.E; ++e) {

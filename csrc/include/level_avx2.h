@@ -3,9 +3,12 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "draw_state.h"
 #include "row_state.h"
 #include "scan_fn.h"
 
@@ -52,12 +55,27 @@ struct Vec {
   static F max(F a, F b) { return _mm256_max_ps(a, b); }  // b where one is NaN
   static F min(F a, F b) { return _mm256_min_ps(a, b); }
 
+  static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  static void store(float* x, F a) { _mm256_store_ps(x, a); }
+
   static F add_exponent(F p, F shifted) {
     const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
   }
   static F zero_unless_above(F e, F d, F low) {
     return _mm256_and_ps(e, _mm256_cmp_ps(d, low, _CMP_GT_OQ));
+  }
+
+  static F where_below(F x, F bound, F other) {
+    return _mm256_blendv_ps(x, other, _mm256_cmp_ps(x, bound, _CMP_LT_OQ));
+  }
+  // Lanes of which the number, at least, is below `bar` times the weight: see class_draw.inc.h.
+  static unsigned less_mask(const uint32_t* bits, const float* weight, float bar) {
+    const __m256i whole = _mm256_load_si256(reinterpret_cast<const __m256i*>(bits));
+    const F least =
+        _mm256_mul_ps(_mm256_sub_ps(set1(8388607.5f), _mm256_cvtepi32_ps(whole)), set1(0x1p-23f));
+    const F most = _mm256_mul_ps(load(weight), set1(bar));
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(least, most, _CMP_LT_OQ)));
   }
 
   static unsigned equal_mask(F a, F b) {
@@ -82,6 +100,8 @@ struct Vec {
 };
 
 #include "row_scan.inc.h"
+
+#include "class_draw.inc.h"
 
 }  // namespace vd::avx2
 

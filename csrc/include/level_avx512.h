@@ -3,9 +3,12 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "draw_state.h"
 #include "row_state.h"
 #include "scan_fn.h"
 
@@ -53,12 +56,25 @@ struct Vec {
   static F max(F a, F b) { return _mm512_max_ps(a, b); }  // b where one is NaN
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
 
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static void store(float* x, F a) { _mm512_store_ps(x, a); }
+
   static F add_exponent(F p, F shifted) {
     const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n));
   }
   static F zero_unless_above(F e, F d, F low) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(d, low, _CMP_GT_OQ), e);
+  }
+
+  static F where_below(F x, F bound, F other) {
+    return _mm512_mask_mov_ps(x, _mm512_cmp_ps_mask(x, bound, _CMP_LT_OQ), other);
+  }
+  // Lanes of which the number, at least, is below `bar` times the weight: see class_draw.inc.h.
+  static unsigned less_mask(const uint32_t* bits, const float* weight, float bar) {
+    const F number = _mm512_cvtepi32_ps(_mm512_load_si512(bits));
+    const F least = _mm512_mul_ps(_mm512_sub_ps(set1(8388607.5f), number), set1(0x1p-23f));
+    return _mm512_cmp_ps_mask(least, _mm512_mul_ps(load(weight), set1(bar)), _CMP_LT_OQ);
   }
 
   static unsigned equal_mask(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
@@ -70,6 +86,8 @@ struct Vec {
 };
 
 #include "row_scan.inc.h"
+
+#include "class_draw.inc.h"
 
 }  // namespace vd::avx512
 

@@ -1,9 +1,12 @@
 // Level "portable": 128-bit compiler vectors, for any processor.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "draw_state.h"
 #include "row_state.h"
 #include "scan_fn.h"
 
@@ -47,8 +50,22 @@ struct Vec {
   static F max(F a, F b) { return a > b ? a : b; }  // b where one is NaN
   static F min(F a, F b) { return a < b ? a : b; }
 
+  static F div(F a, F b) { return a / b; }
+  static void store(float* x, F a) { std::memcpy(x, &a, sizeof a); }
+
   static F add_exponent(F p, F shifted) { return (F)((U)p + ((U)shifted << 23)); }
   static F zero_unless_above(F e, F d, F low) { return (F)((U)e & (U)(d > low)); }
+
+  static F where_below(F x, F bound, F other) { return x < bound ? other : x; }
+  // Lanes of which the number, at least, is below `bar` times the weight: see class_draw.inc.h.
+  static unsigned less_mask(const uint32_t* bits, const float* weight, float bar) {
+    unsigned mask = 0;
+    for (int k = 0; k < kLanes; ++k) {
+      const float least = (8388607.5f - static_cast<float>(bits[k])) * 0x1p-23f;
+      mask |= static_cast<unsigned>(least < weight[k] * bar) << k;
+    }
+    return mask;
+  }
 
   static unsigned equal_mask(F a, F b) {
     const U equal = (U)(a == b);
@@ -69,5 +86,7 @@ struct Vec {
 };
 
 #include "row_scan.inc.h"
+
+#include "class_draw.inc.h"
 
 }  // namespace vd::portable

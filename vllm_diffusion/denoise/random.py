@@ -33,7 +33,7 @@ def mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def _key(seed: Tensor, position: Tensor, step: Tensor) -> Tensor:
+def key_of(seed: Tensor, position: Tensor, step: Tensor) -> Tensor:
     """One key for each (seed, position, step); the shapes broadcast."""
     return mix(mix(mix(seed + _GAMMA) + position) + step)
 
@@ -45,7 +45,7 @@ def _open_uniform(bits: Tensor) -> Tensor:
 
 def uniform(seed: Tensor, position: Tensor, step: Tensor) -> Tensor:
     """Uniform draws in (0, 1), float32; the int64 arguments broadcast to the answer's shape."""
-    return _open_uniform(mix(_key(seed, position, step)))
+    return _open_uniform(mix(key_of(seed, position, step)))
 
 
 def gumbel(seed_N: Tensor, position_N: Tensor, step_N: Tensor, vocab_size: int) -> Tensor:
@@ -57,7 +57,7 @@ def gumbel(seed_N: Tensor, position_N: Tensor, step_N: Tensor, vocab_size: int) 
         step_N: int64 (N,), denoising step of its block.
         vocab_size: V.
     """
-    key_N = _key(seed_N, position_N, step_N)
+    key_N = key_of(seed_N, position_N, step_N)
     # Token 0 is number 1: number 0 is the draw of ``uniform``.
     token_V = torch.arange(vocab_size, device=seed_N.device, dtype=torch.int64)
     bits_NV = mix(key_N[:, None] + (token_V + 1) * _GAMMA)

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vllm_diffusion.denoise.random import gumbel
 from vllm_diffusion.kernels.dispatch import row_stats
 from vllm_diffusion.kernels.reference import RowStats
+from vllm_diffusion.kernels.tiles import tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,30 @@ class Draws:
     """int64. Denoising step of its block."""
     min_p_N: Tensor | None = None
     """float32 in [0, 1]; None if nobody has one."""
+    is_cut: bool = True
+    """False where no row has a top-k, a top-p or a min-p that leaves something out."""
+    rows: NDArray[np.int64] | None = None
+    """``row_N`` on the host, where it is known."""
+
+    def at(self, index: Tensor | slice) -> Draws:
+        """Some of the rows; not known to the host."""
+        return Draws(
+            row_N=self.row_N[index],
+            temperature_N=self.temperature_N[index],
+            top_k_N=self.top_k_N[index],
+            top_p_N=self.top_p_N[index],
+            seed_N=self.seed_N[index],
+            position_N=self.position_N[index],
+            step_N=self.step_N[index],
+            min_p_N=None if self.min_p_N is None else self.min_p_N[index],
+            is_cut=self.is_cut,
+        )
+
+    def temper(self, logits_NV: Tensor) -> Tensor:
+        """``temper`` of float32 rows (N, V), these ones in their order."""
+        if not self.is_cut:
+            return logits_NV / self.temperature_N[:, None]
+        return temper(logits_NV, self.temperature_N, self.top_k_N, self.top_p_N, self.min_p_N)
 
 
 def keep_top(logits_NV: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
@@ -68,7 +95,8 @@ def keep_top(logits_NV: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
     in_k_NV = rank_V < top_k_N[:, None]
     prob_NV = sorted_NV.masked_fill(~in_k_NV, -torch.inf).softmax(dim=-1)
     before_NV = prob_NV.cumsum(dim=-1) - prob_NV
-    kept_NV = in_k_NV & (before_NV < top_p_N[:, None])
+    # Rounding may bring a sum to 1 before its end; a top-p of 1 leaves nothing out.
+    kept_NV = in_k_NV & ((before_NV < top_p_N[:, None]) | (top_p_N >= 1)[:, None])
     lowest_N1 = sorted_NV.masked_fill(~kept_NV, torch.inf).amin(dim=-1, keepdim=True)
     return logits_NV.masked_fill(logits_NV < lowest_N1, -torch.inf)
 
@@ -93,13 +121,18 @@ def temper(
 
 
 def draw(logits_NV: Tensor, stats: RowStats, draws: Draws, mask_id: int) -> RowStats:
-    """Replace the candidates of ``draws.row_N`` by draws (Gumbel-max)."""
-    rows_NV = logits_NV[draws.row_N].float()
-    rows_NV[:, mask_id] = -torch.inf
-    scaled_NV = temper(rows_NV, draws.temperature_N, draws.top_k_N, draws.top_p_N, draws.min_p_N)
-    noise_NV = gumbel(draws.seed_N, draws.position_N, draws.step_N, rows_NV.shape[1])
-    token_N = (scaled_NV + noise_NV).argmax(dim=-1)
-    log_prob_N = rows_NV.gather(1, token_N[:, None])[:, 0] - stats.lse_N[draws.row_N]
+    """Replace the candidates of ``draws.row_N`` by draws (Gumbel-max), some rows at a time."""
+    token_N = torch.empty_like(draws.row_N)
+    log_prob_N = torch.empty_like(draws.temperature_N)
+    for part in tiles(len(draws.row_N), logits_NV.shape[1]):
+        one = draws.at(part)
+        rows_NV = logits_NV[one.row_N].float()
+        rows_NV[:, mask_id] = -torch.inf
+        scaled_NV = one.temper(rows_NV)
+        scaled_NV += gumbel(one.seed_N, one.position_N, one.step_N, rows_NV.shape[1])
+        token_N[part] = scaled_NV.argmax(dim=-1)
+        log_prob_N[part] = rows_NV.gather(1, token_N[part, None])[:, 0]
+    log_prob_N -= stats.lse_N[draws.row_N]
     return stats._replace(
         argmax_N=stats.argmax_N.index_copy(0, draws.row_N, token_N),
         prob_N=stats.prob_N.index_copy(0, draws.row_N, log_prob_N.exp()),

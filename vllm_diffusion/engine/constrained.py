@@ -2,7 +2,7 @@
 
 Rows of logits are read by class of token (``structured.class_stats``), and the text of a block is
 chosen among classes (``structured.block_text``). Nothing else is as wide as the vocabulary.
-Requests with a temperature take another way (``constrained_draws``).
+Requests with a temperature draw their texts among classes as well (``constrained_draws``).
 
 Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, C classes,
 R open positions that have a row.
@@ -27,6 +27,7 @@ from vllm_diffusion.structured.posterior import NEVER, Automata, Block
 if TYPE_CHECKING:
     from vllm_diffusion.denoise.sample import Candidates
     from vllm_diffusion.engine.canvases import Canvases
+    from vllm_diffusion.engine.constrained_draws import Drawing
     from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
     from vllm_diffusion.structured.token_dfa import Automaton
 
@@ -114,8 +115,9 @@ class Constraints:
         num_left: Sequence[int],
         tokens_BL: Tensor,
         masked_BL: Tensor,
+        drawing: Drawing | None = None,
     ) -> Texts:
-        """Choose texts; the logits stay as they are.
+        """Choose texts; the logits stay as they are, but for what ``drawing`` masks.
 
         Args:
             logits_NV: of the step.
@@ -125,6 +127,7 @@ class Constraints:
             num_left: tokens that each request may still emit, from its canvas's first position.
             tokens_BL: int64 (B, L).
             masked_BL: bool (B, L).
+            drawing: of the step's requests with a temperature.
         """
         device, length = logits_NV.device, tokens_BL.shape[1]
         automata = self.stacked(starts, device)
@@ -144,6 +147,9 @@ class Constraints:
         row_R = canvases.row_start_B[picked][request_R] + at_R
         classes = [start.tables.automaton.class_V for start in starts]
         scores = self._scores(logits_NV, automata, starts, request_R, at_R, row_R, length)
+        if drawing is not None:
+            classes_R = [starts[k].tables.automaton.classes for k in request_R.tolist()]
+            drawing.read(logits_NV, scores, (request_R, at_R, row_R), classes_R)
         class_KL = np.stack(
             [one[np.maximum(row, 0)] for one, row in zip(classes, fixed, strict=True)]
         )
@@ -154,6 +160,7 @@ class Constraints:
             async_tensor_h2d(class_KL.astype(np.int64), device=device),
             automata,
             block_text.TRUSTED,
+            drawing,
         )
         is_chosen_KL = open_KL & async_tensor_h2d(has_row, device=device)
         is_chosen_KL &= text.has_text[:, None]
@@ -188,8 +195,8 @@ class Constraints:
         token = automata.sample_KC[:, None].expand(-1, length, -1).clone()
         weighted = torch.zeros_like(total)
         if len(row_R):
-            class_RV = [starts[k].tables.automaton.class_V for k in request_R.tolist()]
-            stats = class_stats(logits_NV, row_R, class_RV, num_classes, self.mask_id)
+            classes_R = [starts[k].tables.automaton.classes for k in request_R.tolist()]
+            stats = class_stats(logits_NV, row_R, classes_R, num_classes, self.mask_id)
             places = async_tensor_h2d(np.stack((request_R, at_R)), device=logits_NV.device)
             where = (places[0], places[1])
             total[where], weighted[where] = stats.total, stats.weighted

@@ -1,13 +1,16 @@
-"""The candidates of constrained requests with a temperature: exact draws of whole texts.
+"""The texts of constrained requests with a temperature: exact draws of whole texts.
 
-As ``constrained``, but a draw needs noise for every token, so the rows of logits are copied.
+As ``constrained``: rows of logits are read by class of token, once more for what is drawn
+(``structured.class_draws``), and the text is drawn among classes. A draw depends on (seed,
+position, step) only, so a text does not depend on its company.
 
-Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, V vocabulary.
+Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, V vocabulary,
+C classes, R open positions that have a row, D of them that are drawn.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,196 +18,151 @@ import torch
 from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
-from vllm_diffusion.denoise.random import gumbel
-from vllm_diffusion.denoise.sample import temper
-from vllm_diffusion.engine.constrained import Constraints, Texts
-from vllm_diffusion.structured import block_text
-from vllm_diffusion.structured.posterior import (
-    NEVER,
-    Automata,
-    Block,
-    best_text,
-    is_behind_end,
-    is_forced,
-    may_follow,
-    path,
-    summed,
-)
+from vllm_diffusion.kernels.cpu_lattice import Lattices
+from vllm_diffusion.kernels.dispatch import uses_cpp
+from vllm_diffusion.kernels.tiles import tiles
+from vllm_diffusion.structured.block_text import Scores, best_path, with_settled
+from vllm_diffusion.structured.class_draws import class_draws
+from vllm_diffusion.structured.posterior import NEVER, Automata, Block, backward, scatter_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from vllm_diffusion.denoise.sample import Draws
-    from vllm_diffusion.engine.canvases import Canvases
-    from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
+    from vllm_diffusion.engine.constrained import Texts
+    from vllm_diffusion.structured.token_classes import TokenClasses
 
-CUT = 1e4
-"""What top-k, top-p and min-p leave out is drawn only where no text is left without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """The model's own distributions."""
-
-    num_rows_K: NDArray[np.int64]
-    """Positions of each canvas that have a row of logits."""
-    row_KL: NDArray[np.int64]
-    """Their rows; behind them the last one."""
-    prob_KLV: Tensor
-    """float32."""
+Places = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.int64]"]
 
 
-class DrawnConstraints:
-    """Makes the texts of a step.
+class Drawing:
+    """One step's; see ``structured.block_text.Drawing``.
 
     Args:
-        constraints: of the same engine, which keep its automata.
+        draws: of the step, with their rows on the host.
+        mask: leaves of logits (N, V) what may stand at each frontier, in place.
+        mask_id: the mask token.
     """
 
-    def __init__(self, constraints: Constraints) -> None:
-        self.constraints, self.mask_id = constraints, constraints.mask_id
+    is_drawn_K: Tensor
+    token_KLC: Tensor
 
-    def texts(
+    def __init__(self, draws: Draws, mask: Callable[[Tensor], None], mask_id: int) -> None:
+        assert draws.rows is not None
+        self.draws, self.mask, self.mask_id, self.rows = draws, mask, mask_id, draws.rows
+
+    def read(
         self,
         logits_NV: Tensor,
-        canvases: Canvases,
-        index: Sequence[int],
-        starts: Sequence[TokenDfaMatcher],
-        num_left: Sequence[int],
-        tokens_BL: Tensor,
-        masked_BL: Tensor,
-        draws: Draws | None,
-        expected: Expected,
-    ) -> Texts:
-        """Choose texts, and write the marginals over the logits (N, V), as logarithms.
+        scores: Scores,
+        places: Places,
+        classes_R: Sequence[TokenClasses],
+    ) -> None:
+        """Read the rows of the requests with a temperature.
 
         Args:
-            logits_NV: changed in place.
-            canvases: of the step.
-            index: the constrained ones, K of them.
-            starts: where their texts stand in front of the canvas.
-            num_left: tokens that each request may still emit, from its canvas's first position.
-            tokens_BL: int64 (B, L).
-            masked_BL: bool (B, L).
-            draws: of the step.
-            expected: what ``expect`` has kept of the logits before anything was masked.
+            logits_NV: as the model has them; masked behind this.
+            scores: of all requests, from before.
+            places: request, position and row of open positions, (R,) each.
+            classes_R: of each of these rows.
         """
-        device, length = logits_NV.device, tokens_BL.shape[1]
-        automata = self.constraints.stacked(starts, device)
-        num_rows_K, row_KL = expected.num_rows_K, expected.row_KL
-        end_K = np.minimum(canvases.width_B[list(index)], num_left)
-        position_L = np.arange(length)
-        start_K = [start.state for start in starts]
-        host = np.concatenate(
-            (np.stack((index, start_K, end_K, np.array(num_left) - end_K, num_rows_K)).T, row_KL),
-            axis=1,
+        device = logits_NV.device
+        draw_N = np.full(len(logits_NV), -1)
+        draw_N[self.rows] = np.arange(len(self.rows))
+        request_R, at_R, row_R = places
+        picked = np.flatnonzero(draw_N[row_R] >= 0)
+        request_D, at_D, row_D = request_R[picked], at_R[picked], row_R[picked]
+        draw_D = draw_N[row_D]
+        num_requests, length = scores.total.shape[:2]
+        is_drawn_K = np.zeros(num_requests, dtype=np.int64)
+        is_drawn_K[request_D] = 1
+        place_KL = np.zeros((3, num_requests, length), dtype=np.int64)
+        place_KL[:, request_D, at_D] = np.stack((row_D, draw_D, np.ones_like(row_D)))
+        host = np.concatenate((request_D, at_D, row_D, draw_D, is_drawn_K, place_KL.ravel()))
+        sizes = [len(row_D)] * 4 + [num_requests, place_KL.size]
+        *where, _, draw, is_drawn, place = async_tensor_h2d(host, device=device).split(sizes)
+        self.is_drawn_K = is_drawn > 0
+        self.row_KL, self.draw_KL, self.has_row_KL = place.view(3, num_requests, length)
+        self.logits_NV, self.num_classes = logits_NV, scores.total.shape[2]
+        self.classes_K = dict(zip(request_R.tolist(), classes_R, strict=True))
+        self.lse_KL = self._log_sums(scores)
+        self.mask(logits_NV)
+        found = class_draws(
+            logits_NV,
+            row_D,
+            [classes_R[r] for r in picked.tolist()],
+            self.num_classes,
+            self.mask_id,
+            self.draws.at(draw),
         )
-        host_K = async_tensor_h2d(host, device=device)
-        index_K, start, end, slack, num_rows = host_K[:, :5].unbind(1)
-        row_KL_device = host_K[:, 5:]
-        fixed_KL = torch.where(masked_BL[index_K], -1, tokens_BL[index_K])
-        has_row_KL = torch.arange(length, device=device) < num_rows[:, None]
-        log_p_KLV = self._log_p(logits_NV, row_KL_device, has_row_KL)
-        block = Block(log_p_KLV, fixed_KL, start, end, slack)
-        to_exit, factor_KLC = summed(block, automata, has_factors=True)
-        assert factor_KLC is not None
-        factor_KLC = factor_KLC.float()
-        has_text_K = to_exit[0].gather(1, start[:, None])[:, 0] > NEVER
-        is_chosen_KL = (fixed_KL < 0) & has_row_KL & has_text_K[:, None]
-        is_chosen_KL &= torch.arange(length, device=device) < end[:, None]
-        token_KL, state_KL = self._choose(
-            log_p_KLV, block, automata, row_KL_device, draws, len(logits_NV)
-        )
-        may_follow_KLV = may_follow(state_KL, to_exit, block, automata)
-        mass_KL = expected.prob_KLV.masked_fill(~may_follow_KLV, 0.0).sum(dim=-1)
-        is_doubted_KL = (mass_KL < block_text.TRUSTED) & is_chosen_KL
-        num_doubted_KL = is_doubted_KL.cumsum(dim=1)
-        is_first_KL = is_doubted_KL & (num_doubted_KL == 1)
-        class_KLV = automata.class_KV[:, None].expand(log_p_KLV.shape)
-        marginal_KLV = log_p_KLV + factor_KLC.gather(2, class_KLV)
-        prob_KL = marginal_KLV.gather(2, token_KL[..., None])[..., 0].exp()
-        own_KLV = logits_NV[row_KL_device]
-        new_KLV = torch.where(is_chosen_KL[..., None], marginal_KLV.to(own_KLV.dtype), own_KLV)
-        local_KLV = own_KLV.masked_fill(~may_follow_KLV, NEVER)
-        new_KLV = torch.where(is_first_KL[..., None], local_KLV, new_KLV)
-        # Positions without a row point at the last one; that one is written once.
-        kept = np.flatnonzero(position_L < num_rows_K[:, None])
-        kept_at = async_tensor_h2d(kept, device=device)
-        logits_NV[row_KL_device.flatten()[kept_at]] = new_KLV.flatten(0, 1)[kept_at]
-        is_forced_KL = is_forced(factor_KLC, block, automata) & is_chosen_KL
-        is_behind_KL = is_behind_end(token_KL, automata) | ((num_doubted_KL > 0) & ~is_first_KL)
-        is_behind_KL &= is_chosen_KL & ~is_forced_KL
-        is_chosen_KL &= ~is_first_KL | is_forced_KL
-        return Texts(
-            index_K, token_KL, prob_KL, None, None, is_chosen_KL, is_forced_KL, is_behind_KL
-        )
+        index = (where[0], where[1])
+        # Positions without a row have no say: the class's own statistics stand for them.
+        self.total_KLC = scores.total.index_put(index, found.total)
+        self.value_KLC = scores.first.double().index_put(index, found.value)
+        self.token_KLC = scores.token.index_put(index, found.token.clamp(min=0))
 
-    def expect(
-        self,
-        logits_NV: Tensor,
-        canvases: Canvases,
-        index: Sequence[int],
-        length: int,
-    ) -> Expected:
-        """What the model expects at the constrained canvases' positions, grammar or not."""
-        num_rows_K = canvases.num_rows_B[list(index)]
-        row_KL = canvases.row_start_B[list(index), None] + np.minimum(
-            np.arange(length), num_rows_K[:, None] - 1
-        )
-        rows_KLV = logits_NV[async_tensor_h2d(row_KL, device=logits_NV.device)].float()
-        rows_KLV[..., self.mask_id] = NEVER
-        return Expected(num_rows_K, row_KL, rows_KLV.softmax(dim=-1))
+    def _log_sums(self, scores: Scores) -> Tensor:
+        """Of the exponentials of each row, before it is masked: its best token tells."""
+        best_KL1 = scores.first.argmax(dim=-1, keepdim=True)
+        top_KL = self.logits_NV[self.row_KL, scores.token.gather(2, best_KL1)[..., 0]].float()
+        return top_KL - scores.first.gather(2, best_KL1)[..., 0]
 
-    def _log_p(self, logits_NV: Tensor, row_KL: Tensor, has_row_KL: Tensor) -> Tensor:
-        """The model's distributions; where the step has none, every token is as good."""
-        rows_KLV = logits_NV[row_KL].float()
-        rows_KLV[..., self.mask_id] = NEVER
-        return torch.where(has_row_KL[..., None], rows_KLV.log_softmax(dim=-1), 0.0)
+    def log_p(self, token_KL: Tensor) -> Tensor:
+        return self.logits_NV[self.row_KL, token_KL].float() - self.lse_KL
 
-    @staticmethod
-    def _choose(
-        log_p_KLV: Tensor,
-        block: Block,
-        automata: Automata,
-        row_KL: Tensor,
-        draws: Draws | None,
-        num_rows: int,
-    ) -> tuple[Tensor, Tensor]:
-        """The most probable text, or the drawn one of a request with a temperature; its states."""
-        best = best_text(block, automata)
-        if draws is None:
-            return best
-        at_N = torch.full((num_rows,), -1, device=row_KL.device, dtype=torch.int64)
-        at_N[draws.row_N] = torch.arange(len(draws.row_N), device=row_KL.device)
-        at_KL = at_N[row_KL]
-        is_drawn_K1 = (at_KL >= 0).any(dim=1, keepdim=True)
-        at_KL = at_KL.clamp(min=0)
-        flat = at_KL.flatten()
-        tempered_KLV = temper(
-            log_p_KLV.flatten(0, 1),
-            draws.temperature_N[flat],
-            draws.top_k_N[flat],
-            draws.top_p_N[flat],
-            None if draws.min_p_N is None else draws.min_p_N[flat],
-        ).view(log_p_KLV.shape)
-        scaled_KLV = log_p_KLV / draws.temperature_N[at_KL][..., None]
-        tempered_KLV = torch.where(tempered_KLV == NEVER, scaled_KLV - CUT, tempered_KLV)
-        block = replace(block, log_p_KLV=tempered_KLV)
+    def text(self, block: Block, class_KL: Tensor, automata: Automata) -> tuple[Tensor, Tensor]:
+        sum_KLC = with_settled(self.total_KLC, block, class_KL, is_sum=True)
+        value_KLC = with_settled(self.value_KLC, block, class_KL, is_sum=False)
+        if uses_cpp(sum_KLC.is_cpu):
+            to_exit, _ = Lattices(block, automata).sums(sum_KLC, has_factors=False)
+            drawn_KL, state_KL = Lattices(block, automata).path(to_exit, value_KLC)
+        else:
+            to_exit = backward(sum_KLC, block, automata, scatter_sum)
+            drawn_KL, state_KL = best_path(value_KLC, to_exit, block, automata)
+        # Behind a text's end every token may stand: the row's own draw.
+        top_KL = self.value_KLC.argmax(dim=-1)
+        return torch.where(drawn_KL == automata.num_classes - 1, top_KL, drawn_KL), state_KL
 
-        def noise(position: int) -> Tensor:
-            at_K = at_KL[:, position]
-            return gumbel(
-                draws.seed_N[at_K],
-                draws.position_N[at_K],
-                draws.step_N[at_K],
-                log_p_KLV.shape[2],
+    def overrule(self, is_first_KL: Tensor, follows_KLC: Tensor) -> Tensor:
+        if self.draws.is_cut:
+            self._draw_again(is_first_KL, follows_KLC)
+        return self.value_KLC.masked_fill(~follows_KLC, NEVER).argmax(dim=-1)
+
+    def _draw_again(self, is_first_KL: Tensor, follows_KLC: Tensor) -> None:
+        """Cut what may follow, not what the model has in mind: other tokens may be left."""
+        # The host waits for it, as it does for the canvases at the end of a constrained step.
+        where = (is_first_KL & (self.has_row_KL > 0) & self.is_drawn_K[:, None]).nonzero()
+        requests = where[:, 0].tolist()
+        follows_DC = follows_KLC[where[:, 0], where[:, 1]]
+        row_D = self.row_KL[where[:, 0], where[:, 1]]
+        draw_D = self.draw_KL[where[:, 0], where[:, 1]]
+        for part in tiles(len(requests), self.logits_NV.shape[1]):
+            classes_D = [self.classes_K[k] for k in requests[part]]
+            class_DV = torch.stack([one.on(self.logits_NV.device) for one in classes_D]).long()
+            may_not_DV = ~follows_DC[part].gather(1, class_DV)
+            del class_DV
+            rows_DV = self.logits_NV[row_D[part]].masked_fill_(may_not_DV, NEVER)
+            del may_not_DV
+            found = class_draws(
+                rows_DV,
+                np.arange(len(classes_D)),
+                classes_D,
+                self.num_classes,
+                self.mask_id,
+                self.draws.at(draw_D[part]),
             )
+            index = (where[part, 0], where[part, 1])
+            self.value_KLC.index_put_(index, found.value)
+            self.token_KLC.index_put_(index, found.token.clamp(min=0))
 
-        to_exit, _ = summed(block, automata, has_factors=False)
-        drawn = path(tempered_KLV, to_exit, block, automata, noise)
-        return (
-            torch.where(is_drawn_K1, drawn[0], best[0]),
-            torch.where(is_drawn_K1, drawn[1], best[1]),
-        )
+    def left(self, texts: Texts) -> Draws | None:
+        """The draws whose rows no text has spoken for.
+
+        On the CPU alone: elsewhere it would cost a copy to the host, and drawing costs less.
+        """
+        if not self.logits_NV.is_cpu:
+            return self.draws
+        is_left = torch.ones(len(self.draws.row_N), dtype=torch.bool)
+        is_left[self.draw_KL[texts.is_chosen_KL & (self.has_row_KL > 0)]] = False
+        index = is_left.nonzero()[:, 0]
+        return self.draws.at(index) if len(index) else None

@@ -40,7 +40,10 @@ def draws_of(
         is_verify = of.is_verify_B[is_drawn][picked].astype(np.int64)
     host = np.stack((offset + is_verify, row, slot, is_verify))
     offset_N, row_N, slot_N, is_verify_N = async_tensor_h2d(host, device=step_S.device)
-    has_min_p = params.min_p.np[of.slot_B[is_drawn]].any()
+    slots = of.slot_B[is_drawn]
+    has_min_p = bool((params.min_p.np[slots] > 0).any())
+    has_top_k = bool((params.top_k.np[slots] < params.vocab_size).any())
+    has_top_p = bool((params.top_p.np[slots] < 1).any())
     return Draws(
         row_N=row_N,
         temperature_N=params.temperature.gpu[slot_N],
@@ -50,4 +53,6 @@ def draws_of(
         position_N=total_len_S[slot_N] + offset_N,
         step_N=step_S[slot_N] * (1 - is_verify_N),
         min_p_N=params.min_p.gpu[slot_N] if has_min_p else None,
+        is_cut=has_min_p or has_top_k or has_top_p,
+        rows=row,
     )

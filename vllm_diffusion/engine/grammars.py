@@ -18,7 +18,7 @@ from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
 from vllm_diffusion.engine.constrained import Constraints
-from vllm_diffusion.engine.constrained_draws import DrawnConstraints
+from vllm_diffusion.engine.constrained_draws import Drawing
 from vllm_diffusion.engine.failures import Failures
 from vllm_diffusion.engine.matchers import Matchers
 from vllm_diffusion.engine.requests import is_walked
@@ -132,8 +132,12 @@ class ConstrainedStep:
 
     def texts(
         self, logits_NV: Tensor, tokens_BL: Tensor, masked_BL: Tensor, draws: Draws | None
-    ) -> Texts | None:
-        """Mask the logits; what the automata make of the step, None where there are none."""
+    ) -> tuple[Texts | None, Draws | None]:
+        """Mask the logits.
+
+        Returns:
+            What the automata make of the step, None where there are none; what is left to draw.
+        """
         found = [
             (b, constrained.at_start, constrained.num_left)
             for b, constrained in zip(self.index_K, self.constrained_K, strict=True)
@@ -141,18 +145,17 @@ class ConstrainedStep:
         ]
         if not found:
             self.mask(logits_NV)
-            return None
+            return None, draws
         index, starts, num_left = zip(*found, strict=True)
-        common = (self.canvases, index, starts, num_left, tokens_BL, masked_BL)
-        if draws is None:
-            # What the model expects is read before anything is masked.
-            texts = self.constraints.texts(logits_NV, *common)
+        # What the model expects is read before anything is masked; draws are made of what is left.
+        drawing = None if draws is None else Drawing(draws, self.mask, self.constraints.mask_id)
+        texts = self.constraints.texts(
+            logits_NV, self.canvases, index, starts, num_left, tokens_BL, masked_BL, drawing
+        )
+        if drawing is None:
             self.mask(logits_NV)
-            return texts
-        drawn = DrawnConstraints(self.constraints)
-        expected = drawn.expect(logits_NV, self.canvases, index, tokens_BL.shape[1])
-        self.mask(logits_NV)
-        return drawn.texts(logits_NV, *common, draws, expected)
+            return texts, None
+        return texts, drawing.left(texts)
 
     def walk(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Check what the step accepted, and fill in what must follow: ``structured.frontier``."""

@@ -6,6 +6,7 @@ front of a query have final K and V.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from vllm_diffusion.engine.inputs import (
     shifted_logits_indices,
 )
 from vllm_diffusion.engine.lifetime import end_with_parent
+from vllm_diffusion.engine.rehearsal import rehearse
 from vllm_diffusion.engine.requests import RequestParams
 from vllm_diffusion.engine.sampler import DiffusionSampler
 from vllm_diffusion.engine.spans import longest_guided, second_start
@@ -85,6 +87,13 @@ class BlockDiffusionState(ModelState):
             failures=self.failures,
             logprobs_mode=self.model_config.logprobs_mode,
         )
+        # vLLM's CPU worker measures no peak, and C++ copies no rows there.
+        if self.device.type != "cpu":
+            num_rows = min(
+                self.max_num_reqs * self.plan.canvas_length,
+                self.vllm_config.scheduler_config.max_num_batched_tokens,
+            )
+            self.sampler.rehearsal = partial(rehearse, num_rows=num_rows, mask_id=self.plan.mask_id)
         return self.sampler, None
 
     def initialize_kv_cache(

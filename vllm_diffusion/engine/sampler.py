@@ -6,6 +6,7 @@ canvas length, N rows of logits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,8 @@ class DiffusionSampler:
         # Known to the host: a draft is followed by its verification.
         self.is_drafted_S = np.zeros(len(self.canvas.step_S), dtype=np.bool_)
         self.extras = Extras(params, req_states, self.canvas, logprobs_mode)
+        # Called with the logits of the worker's first step, which is vLLM's profile run.
+        self.rehearsal: Callable[[Tensor], None] | None = None
         self.cpu_step: CpuStep | None = None
         if dispatch.uses_cpp(self.device.type == "cpu"):
             self.cpu_step = CpuStep(params, self.canvas, self.total_len_S, max_model_len)
@@ -107,6 +110,9 @@ class DiffusionSampler:
     def __call__(
         self, logits_NV: Tensor, input_batch: InputBatch, draft_logits: Tensor | None = None
     ) -> SamplerOutput:
+        if self.rehearsal is not None:
+            self.rehearsal(logits_NV)
+            self.rehearsal = None
         output = self._sample(logits_NV, input_batch)
         if self.failures.of_slot:
             self._report_failures(output, input_batch)
@@ -174,7 +180,7 @@ class DiffusionSampler:
         guided = self.grammars.of_step(of.host) if self.grammars is not None else None
         tokens_BL, masked_BL, texts = canvas.tokens_SL[slot_B], canvas.masked_SL[slot_B], None
         if guided is not None:
-            texts = guided.texts(logits_NV, tokens_BL, masked_BL, draws)
+            texts, draws = guided.texts(logits_NV, tokens_BL, masked_BL, draws)
         last_row_B1 = (of.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,

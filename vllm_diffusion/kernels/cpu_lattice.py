@@ -77,3 +77,23 @@ class Lattices:
             state_KL.data_ptr(),
         )
         return class_KL, state_KL
+
+    def path(self, to_exit_LKN: Tensor, value_KLC: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of drawn texts.
+
+        Args:
+            to_exit_LKN: of ``sums``.
+            value_KLC: what is drawn of each class.
+        """
+        value_KLC = value_KLC.contiguous()
+        to_exit_KLN = to_exit_LKN.transpose(0, 1).contiguous()
+        class_KL = value_KLC.new_empty(self.shape[:2], dtype=torch.int64)
+        state_KL = torch.empty_like(class_KL)
+        self.functions.vd_lattice_path(
+            ctypes.addressof(self._in),
+            to_exit_KLN.data_ptr(),
+            value_KLC.data_ptr(),
+            class_KL.data_ptr(),
+            state_KL.data_ptr(),
+        )
+        return class_KL, state_KL

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from vllm_diffusion.kernels import cpu_row_stats, library, reference
 from vllm_diffusion.kernels.reference import RowStats
+from vllm_diffusion.kernels.tiles import rows_at_a_time, tiles
 
 Implementation = Literal["cpp", "torch"]
 
@@ -25,11 +27,19 @@ def row_stats(logits_NV: Tensor, exclude_id: int = -1) -> RowStats:
     """Argmax, its probability, the runner-up's probability, entropy and log-sum-exp of each row.
 
     ``reference.row_stats`` is the definition, with shapes, dtypes, special values and errors. CPU
-    tensors go through C++ when the library is usable, everything else through torch.
+    tensors go through C++ when the library is usable, everything else through torch, which copies
+    rows: so many at a time as ``tiles`` allows.
     """
     if uses_cpp(logits_NV.is_cpu):
         return cpu_row_stats.row_stats(logits_NV, exclude_id)
-    return reference.row_stats(logits_NV, exclude_id)
+    reference.check_row_stats(logits_NV, exclude_id)
+    num_rows, vocab_size = logits_NV.shape
+    if num_rows <= rows_at_a_time(vocab_size):
+        return reference.row_stats(logits_NV, exclude_id)
+    parts = [
+        reference.row_stats(logits_NV[part], exclude_id) for part in tiles(num_rows, vocab_size)
+    ]
+    return RowStats(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def active_row_stats() -> str:

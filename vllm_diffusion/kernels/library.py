@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch  # noqa: F401  (its OpenMP runtime, see above)
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 LEVELS = ("portable", "avx2", "avx512")
 _LOGITS = (
     c_void_p,  # address
@@ -30,6 +30,18 @@ _REQUESTS = (
     c_void_p,  # out: tokens
     c_void_p,  # out: how many of them are emitted
     c_void_p,  # out: how many query positions are rejected
+)
+_CLASS_ROWS = (
+    c_void_p,  # logits
+    c_int64,  # bytes between rows
+    c_int,  # dtype
+    c_int64,  # excluded column
+    c_int,  # level
+    c_int,  # threads
+    c_int64,  # rows
+    c_void_p,  # which rows
+    c_void_p,  # classes of each row's tokens
+    c_int64,  # classes
 )
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "vd_row_stats": (
@@ -67,20 +79,36 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
         c_void_p,  # out: classes of the best texts
         c_void_p,  # out: states in front of them
     ),
-    "vd_class_stats": (
-        c_void_p,  # logits
-        c_int64,  # columns
-        c_int64,  # excluded column
-        c_int64,  # rows
-        c_void_p,  # which rows
-        c_void_p,  # addresses of their classes
+    "vd_lattice_path": (
+        c_void_p,  # automata and blocks
+        c_void_p,  # sums over the ways to an exit
+        c_void_p,  # what is drawn of each class
+        c_void_p,  # out: classes of the drawn texts
+        c_void_p,  # out: states in front of them
+    ),
+    "vd_order_classes": (
+        c_void_p,  # class of each token
+        c_int64,  # tokens
         c_int64,  # classes
-        c_int,  # threads
+        c_void_p,  # out: tokens by class
+        c_void_p,  # out: where each class begins
+    ),
+    "vd_class_stats": (
+        *_CLASS_ROWS,
         c_void_p,  # out: sums
         c_void_p,  # out: sums of p log p
         c_void_p,  # out: log-probability of the most probable token
         c_void_p,  # out: the runner-up's
         c_void_p,  # out: the most probable token
+    ),
+    "vd_class_draws": (
+        *_CLASS_ROWS,
+        c_void_p,  # temperatures
+        c_void_p,  # what tempered logits must reach
+        c_void_p,  # keys of the random numbers
+        c_void_p,  # out: sums
+        c_void_p,  # out: largest logit with its noise
+        c_void_p,  # out: the drawn token
     ),
 }
 """Arguments of the functions that return nothing."""

@@ -12,6 +12,7 @@ Shape suffixes: K requests, L canvas length, C classes, N states, E edges.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -63,8 +64,34 @@ class BlockText:
     """bool. Behind the text's end, or behind a position at which the model is overruled."""
 
 
+class Drawing(Protocol):
+    """Draws texts in the place of the most probable ones: ``engine.constrained_draws``."""
+
+    is_drawn_K: Tensor
+    """bool. Requests whose texts are drawn."""
+    token_KLC: Tensor
+    """int64. The token of each class that is drawn."""
+
+    def text(self, block: Block, class_KL: Tensor, automata: Automata) -> tuple[Tensor, Tensor]:
+        """Classes (K, L) of drawn texts, and the states in front of them."""
+        ...
+
+    def overrule(self, is_first_KL: Tensor, follows_KLC: Tensor) -> Tensor:
+        """Classes (K, L); where the model is overruled, drawn of those that may follow."""
+        ...
+
+    def log_p(self, token_KL: Tensor) -> Tensor:
+        """The model's own log-probabilities (K, L) of drawn tokens."""
+        ...
+
+
 def block_text(
-    scores: Scores, block: Block, class_KL: Tensor, automata: Automata, trusted: float
+    scores: Scores,
+    block: Block,
+    class_KL: Tensor,
+    automata: Automata,
+    trusted: float,
+    drawing: Drawing | None = None,
 ) -> BlockText:
     """Choose a text.
 
@@ -74,11 +101,11 @@ def block_text(
         class_KL: int64, classes of settled tokens.
         automata: K of them.
         trusted: see ``TRUSTED``; 0 for the most probable text whatever the model expects.
+        drawing: of the requests with a temperature.
     """
     is_fixed_KL1 = (block.fixed_KL >= 0)[..., None]
-    own_KLC = torch.full_like(scores.total, NEVER).scatter(2, class_KL[..., None], 0.0)
-    sum_KLC = _with_every(torch.where(is_fixed_KL1, own_KLC, scores.total), is_sum=True)
-    max_KLC = _with_every(torch.where(is_fixed_KL1, own_KLC, scores.first.double()), is_sum=False)
+    sum_KLC = with_settled(scores.total, block, class_KL, is_sum=True)
+    max_KLC = with_settled(scores.first.double(), block, class_KL, is_sum=False)
     uses_library = uses_cpp(sum_KLC.is_cpu)
     if uses_library:
         to_exit, factor_KLC = Lattices(block, automata).sums(sum_KLC, has_factors=True)
@@ -95,9 +122,11 @@ def block_text(
     every = automata.num_classes - 1
     top_KL = scores.first.argmax(dim=-1)
     best_KL = torch.where(best_KL == every, top_KL, best_KL)
-    token_KL = torch.where(
-        is_fixed_KL1[..., 0], block.fixed_KL, scores.token.gather(2, best_KL[..., None])[..., 0]
-    )
+    if drawing is not None:
+        is_drawn_K1 = drawing.is_drawn_K[:, None]
+        drawn_KL, drawn_state_KL = drawing.text(block, class_KL, automata)
+        best_KL = torch.where(is_drawn_K1, drawn_KL, best_KL)
+        state_KL = torch.where(is_drawn_K1, drawn_state_KL, state_KL)
     follows_KLC = may_follow_classes(state_KL, to_exit, automata)
     mass_KL = torch.where(follows_KLC, scores.total, NEVER).logsumexp(dim=-1)
     position_L = torch.arange(class_KL.shape[1], device=class_KL.device)
@@ -112,17 +141,24 @@ def block_text(
     first_KLC = scores.first + weight_KLC
     two = torch.cat((first_KLC, scores.second + weight_KLC), dim=-1).topk(2, dim=-1).values
     local_KL = first_KLC.argmax(dim=-1)
-    chosen_KL = torch.where(is_first_KL, local_KL, best_KL)
-    prob_KL = first_KLC.gather(2, chosen_KL[..., None])[..., 0].exp()
+    if drawing is not None:
+        drawn_KL = drawing.overrule(is_first_KL, follows_KLC)
+        local_KL = torch.where(is_drawn_K1, drawn_KL, local_KL)
+    chosen_KL1 = torch.where(is_first_KL, local_KL, best_KL)[..., None]
+    token_KL = scores.token.gather(2, chosen_KL1)[..., 0]
+    log_prob_KL = first_KLC.gather(2, chosen_KL1)[..., 0]
+    if drawing is not None:
+        drawn_KL = drawing.token_KLC.gather(2, chosen_KL1)[..., 0]
+        token_KL = torch.where(is_drawn_K1, drawn_KL, token_KL)
+        own_KL = drawing.log_p(token_KL) + weight_KLC.gather(2, chosen_KL1)[..., 0]
+        log_prob_KL = torch.where(is_drawn_K1, own_KL, log_prob_KL)
     is_in_KLC = (weight_KLC > NEVER) & (scores.total > NEVER)
     finite = torch.where(is_in_KLC, weight_KLC, 0.0)
     nats_KLC = -finite.exp() * (scores.weighted + finite * scores.total.exp())
     behind_KL = is_behind(best_KL, automata, block) | ((num_doubted_KL > 0) & ~is_first_KL)
     return BlockText(
-        token=torch.where(
-            is_first_KL, scores.token.gather(2, local_KL[..., None])[..., 0], token_KL
-        ),
-        prob=prob_KL.float().clamp(max=1.0),
+        token=torch.where(is_fixed_KL1[..., 0], block.fixed_KL, token_KL),
+        prob=log_prob_KL.exp().float().clamp(max=1.0),
         second=two[..., 1].exp().float(),
         entropy=torch.where(is_in_KLC, nats_KLC, 0.0).sum(dim=-1).float(),
         has_text=has_text_K,
@@ -131,8 +167,10 @@ def block_text(
     )
 
 
-def _with_every(score_KLC: Tensor, *, is_sum: bool) -> Tensor:
-    """With the class that holds every token behind the others."""
+def with_settled(score_KLC: Tensor, block: Block, class_KL: Tensor, *, is_sum: bool) -> Tensor:
+    """Sums or maxima (K, L, C) with those of settled positions, and of the class of every token."""
+    own_KLC = torch.full_like(score_KLC, NEVER).scatter(2, class_KL[..., None], 0.0)
+    score_KLC = torch.where((block.fixed_KL >= 0)[..., None], own_KLC, score_KLC)
     every = score_KLC.logsumexp(dim=-1) if is_sum else score_KLC.amax(dim=-1)
     return torch.cat((score_KLC, every[..., None]), dim=-1)
 

@@ -7,7 +7,7 @@ Shape suffixes: N rows of the step's logits, R of them with an automaton, V voca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from vllm_diffusion.kernels import cpu_class_stats
 from vllm_diffusion.kernels.dispatch import uses_cpp
+from vllm_diffusion.kernels.tiles import tiles
+from vllm_diffusion.structured.token_classes import TokenClasses
 
 NEVER = -torch.inf
 
@@ -39,57 +41,81 @@ class ClassStats(NamedTuple):
 def class_stats(
     logits_NV: Tensor,
     row_R: NDArray[np.int64],
-    class_RV: Sequence[NDArray[np.int32]],
+    classes_R: Sequence[TokenClasses],
     num_classes: int,
     excluded: int,
 ) -> ClassStats:
     """Read rows of logits by class.
 
     Args:
-        logits_NV: of the step.
+        logits_NV: of the step; float32, bfloat16 or float16.
         row_R: which rows.
-        class_RV: the class of each token, an array a row; may be the same one.
-        num_classes: C.
+        classes_R: the classes of each row's tokens; may be the same.
+        num_classes: C, at least what any of them has.
         excluded: the mask token.
     """
     if uses_cpp(logits_NV.is_cpu):
-        rows = row_R
-        if logits_NV.dtype != torch.float32 or not logits_NV.is_contiguous():
-            logits_NV = logits_NV[torch.from_numpy(row_R)].float().contiguous()
-            rows = np.arange(len(row_R))
-        found = cpu_class_stats.class_stats(logits_NV, rows, class_RV, num_classes, excluded)
+        found = cpu_class_stats.class_stats(logits_NV, row_R, classes_R, num_classes, excluded)
         return ClassStats(*found)
-    return defined(logits_NV, row_R, class_RV, num_classes, excluded)
+    return defined(logits_NV, row_R, classes_R, num_classes, excluded)
 
 
 def defined(
     logits_NV: Tensor,
     row_R: NDArray[np.int64],
-    class_RV: Sequence[NDArray[np.int32]],
+    classes_R: Sequence[TokenClasses],
     num_classes: int,
     excluded: int,
 ) -> ClassStats:
-    """The definition, in torch."""
-    device = logits_NV.device
-    rows_RV = logits_NV[torch.from_numpy(row_R).to(device)].float()
-    rows_RV[:, excluded] = NEVER
+    """The definition, in torch, so many rows at a time as ``tiles`` allows."""
+    parts = [
+        _defined(rows_RV, class_RV, num_classes)
+        for rows_RV, class_RV, _ in tiles_of(logits_NV, row_R, classes_R, excluded)
+    ]
+    if not parts:
+        parts = [_defined(logits_NV[:0].float(), logits_NV[:0].long(), num_classes)]
+    return parts[0] if len(parts) == 1 else ClassStats(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def tiles_of(
+    logits_NV: Tensor,
+    row_R: NDArray[np.int64],
+    classes_R: Sequence[TokenClasses],
+    excluded: int,
+) -> Iterator[tuple[Tensor, Tensor, slice]]:
+    """float32 rows without the mask token, int64 classes of their tokens, and which they are."""
+    row = torch.from_numpy(row_R).to(logits_NV.device)
+    for part in tiles(len(row_R), logits_NV.shape[1]):
+        rows_RV = logits_NV[row[part]].float()
+        rows_RV[:, excluded] = NEVER
+        class_RV = torch.stack([one.on(logits_NV.device) for one in classes_R[part]]).long()
+        yield rows_RV, class_RV, part
+
+
+def _defined(rows_RV: Tensor, class_RV: Tensor, num_classes: int) -> ClassStats:
     log_p_RV = rows_RV.log_softmax(dim=-1)
-    class_RV_device = torch.stack([torch.from_numpy(array) for array in class_RV]).to(device).long()
-    shape = (len(row_R), num_classes)
-    p_RV = log_p_RV.double().exp()
-    total = log_p_RV.new_zeros(shape, dtype=torch.float64).scatter_add(1, class_RV_device, p_RV)
-    weighted = torch.zeros_like(total).scatter_add(
-        1, class_RV_device, torch.special.entr(p_RV).neg()
-    )
-    first = log_p_RV.new_full(shape, NEVER)
-    first = first.scatter_reduce(1, class_RV_device, log_p_RV, "amax")
-    is_first_RV = (log_p_RV == first.gather(1, class_RV_device)) & (log_p_RV > NEVER)
+    first = log_p_RV.new_full((len(rows_RV), num_classes), NEVER)
+    first = first.scatter_reduce(1, class_RV, log_p_RV, "amax")
+    total, weighted = _sums(log_p_RV, class_RV, first)
+    is_first_RV = (log_p_RV == first.gather(1, class_RV)) & (log_p_RV > NEVER)
     size = log_p_RV.shape[1]
-    index_V = torch.arange(size, device=device).expand_as(class_RV_device)
+    index_V = torch.arange(size, device=rows_RV.device).expand_as(class_RV)
     lowest = torch.where(is_first_RV, index_V, size)
-    token = torch.full(shape, size, device=device)
-    token = token.scatter_reduce(1, class_RV_device, lowest, "amin")
-    is_token_RV = index_V == token.gather(1, class_RV_device)
+    token = torch.full_like(first, size, dtype=torch.int64)
+    token = token.scatter_reduce(1, class_RV, lowest, "amin")
+    is_token_RV = index_V == token.gather(1, class_RV)
     others_RV = log_p_RV.masked_fill(is_token_RV, NEVER)
-    second = torch.full_like(first, NEVER).scatter_reduce(1, class_RV_device, others_RV, "amax")
-    return ClassStats(total.log(), weighted, first, second, torch.where(token == size, -1, token))
+    second = torch.full_like(first, NEVER).scatter_reduce(1, class_RV, others_RV, "amax")
+    return ClassStats(total, weighted, first, second, torch.where(token == size, -1, token))
+
+
+def _sums(log_p_RV: Tensor, class_RV: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+    """``total`` and ``weighted``; beside its most probable token no class is too improbable."""
+    top = torch.where(first == NEVER, 0.0, first)
+    q_RV = (log_p_RV - top.gather(1, class_RV)).double().exp_()
+    sums = torch.zeros_like(first, dtype=torch.float64).scatter_add(1, class_RV, q_RV)
+    total = top.double() + sums.log()
+    # q log q, of which p log p is a multiple, and a multiple of q.
+    q_RV = torch.special.entr(q_RV).neg_()
+    weighted = torch.zeros_like(sums).scatter_add(1, class_RV, q_RV)
+    return total, top.double().exp() * (weighted + top.double() * sums)

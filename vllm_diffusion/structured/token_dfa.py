@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vllm_diffusion.structured.constraint import TooLargeError
 from vllm_diffusion.structured.limits import Limits
 from vllm_diffusion.structured.regex_dfa import ByteDfa
+from vllm_diffusion.structured.token_classes import TokenClasses
 from vllm_diffusion.structured.vocabulary import Vocabulary
 
 Ints = NDArray[np.int64]
@@ -69,6 +70,8 @@ class Automaton:
     """A token of each class; -1 for the class 0."""
     size_C: Ints
     """Tokens of each class."""
+    classes: TokenClasses
+    """``class_V``, as rows of logits are read by it."""
 
     @property
     def num_states(self) -> int:
@@ -126,6 +129,7 @@ def automaton_of(dfa: TokenDfa, stop_ids: Sequence[int]) -> Automaton:
         first_edge_N=np.searchsorted(src_E, np.arange(done + 2)),
         sample_C=sample_C,
         size_C=size_C,
+        classes=TokenClasses(class_V, stop + 1),
     )
 
 
