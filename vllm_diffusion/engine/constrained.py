@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
+from vllm_diffusion.kernels.cpu_constrained import Job, block_texts
+from vllm_diffusion.kernels.dispatch import uses_cpp
 from vllm_diffusion.structured import block_text
 from vllm_diffusion.structured.block_text import Scores
 from vllm_diffusion.structured.class_stats import class_stats
@@ -126,6 +128,10 @@ class Constraints:
             tokens_BL: int64 (B, L).
             masked_BL: bool (B, L).
         """
+        if uses_cpp(logits_NV.is_cpu):
+            return self._texts_cpp(
+                logits_NV, canvases, index, starts, num_left, tokens_BL, masked_BL
+            )
         device, length = logits_NV.device, tokens_BL.shape[1]
         automata = self.stacked(starts, device)
         picked = list(index)
@@ -167,6 +173,42 @@ class Constraints:
             is_chosen_KL=is_chosen_KL,
             is_forced_KL=text.is_forced & is_chosen_KL,
             is_behind_KL=text.is_behind & is_chosen_KL,
+        )
+
+    def _texts_cpp(
+        self,
+        logits_NV: Tensor,
+        canvases: Canvases,
+        index: Sequence[int],
+        starts: Sequence[TokenDfaMatcher],
+        num_left: Sequence[int],
+        tokens_BL: Tensor,
+        masked_BL: Tensor,
+    ) -> Texts:
+        """As the step in C++ alone has it, so that no text depends on which step is taken."""
+        picked, length = list(index), tokens_BL.shape[1]
+        tokens_BL, masked_BL = tokens_BL.contiguous(), masked_BL.contiguous()
+        end_K = np.minimum(canvases.width_B[picked], num_left)
+        place_K = np.array(picked) * length
+        jobs = np.empty((len(picked), len(Job)), dtype=np.int64)
+        jobs[:, Job.AUTOMATON] = [start.tables.native.address for start in starts]
+        jobs[:, Job.TOKENS] = tokens_BL.data_ptr() + place_K * tokens_BL.itemsize
+        jobs[:, Job.MASKED] = masked_BL.data_ptr() + place_K * masked_BL.itemsize
+        jobs[:, Job.START] = [start.state for start in starts]
+        jobs[:, Job.END] = end_K
+        jobs[:, Job.SLACK] = np.array(num_left) - end_K
+        jobs[:, Job.ROW_START] = canvases.row_start_B[picked]
+        jobs[:, Job.NUM_ROWS] = canvases.num_rows_B[picked]
+        found = block_texts(jobs, logits_NV, length, self.mask_id, block_text.TRUSTED)
+        return Texts(
+            index_K=torch.from_numpy(np.array(picked)),
+            token_KL=found.token,
+            prob_KL=found.prob,
+            second_KL=found.second,
+            entropy_KL=found.entropy,
+            is_chosen_KL=found.is_chosen,
+            is_forced_KL=found.is_forced & found.is_chosen,
+            is_behind_KL=found.is_behind & found.is_chosen,
         )
 
     def _scores(

@@ -8,10 +8,12 @@ Shape suffixes: V vocabulary, Q states.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from vllm_diffusion.kernels.cpu_constrained import NativeAutomaton
 from vllm_diffusion.structured.matcher import Bits, packed, set_bit
 from vllm_diffusion.structured.regex_dfa import ByteDfa
 from vllm_diffusion.structured.token_dfa import Automaton
@@ -51,6 +53,11 @@ class TokenDfaTables:
     def __init__(self, automaton: Automaton, num_words: int) -> None:
         self.automaton, self.num_words = automaton, num_words
         self._bits: Kept[Bits] = Kept(num_words * 4)
+
+    @cached_property
+    def native(self) -> NativeAutomaton:
+        """As C++ reads it."""
+        return NativeAutomaton(self.automaton)
 
     def bits(self, state: int) -> Bits:
         """Tokens that may follow a state."""
