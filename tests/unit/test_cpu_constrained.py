@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,6 +64,7 @@ REGEXES = [
 ]
 
 
+@functools.cache
 def tables() -> list[TokenDfaTables]:
     vocabulary = vocabulary_of(SPELLED, never=[MASK_ID, STOP])
     automata = [

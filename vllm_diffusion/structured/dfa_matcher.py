@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from vllm_diffusion.kernels.cpu_constrained import NativeAutomaton
 from vllm_diffusion.structured.matcher import Bits, packed, set_bit
 from vllm_diffusion.structured.regex_dfa import ByteDfa
 from vllm_diffusion.structured.token_dfa import Automaton
 from vllm_diffusion.structured.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from vllm_diffusion.kernels.cpu_constrained import NativeAutomaton
 
 MAX_FORCED = 256
 """Tokens, or bytes, of a forced text that are looked at together."""
@@ -57,6 +59,9 @@ class TokenDfaTables:
     @cached_property
     def native(self) -> NativeAutomaton:
         """As C++ reads it."""
+        # Not above: processes that compile do without torch.
+        from vllm_diffusion.kernels.cpu_constrained import NativeAutomaton
+
         return NativeAutomaton(self.automaton)
 
     def bits(self, state: int) -> Bits:
