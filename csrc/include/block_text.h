@@ -59,6 +59,9 @@ struct Scores {
   Table<int64_t> token;
 };
 
+// What is so much less likely than the likeliest does not change a sum of doubles.
+constexpr double kNegligible = -40.0;
+
 // Logarithm of a sum of exponentials, added up in order.
 template <class Value>
 double log_sum(int64_t size, Value value) {
@@ -66,11 +69,14 @@ double log_sum(int64_t size, Value value) {
   for (int64_t i = 0; i < size; ++i) top = std::max(top, value(i));
   if (top == kNever) return kNever;
   for (int64_t i = 0; i < size; ++i) {
-    const double one = value(i);
-    if (one != kNever) sum += std::exp(one - top);
+    const double less = value(i) - top;
+    if (less > kNegligible) sum += std::exp(less);
   }
   return top + std::log(sum);
 }
+
+// Logarithm of a probability that adds nothing to an entropy.
+constexpr double kTiny = -60.0;
 
 class BlockText {
  public:
@@ -107,7 +113,8 @@ class BlockText {
  private:
   double& exit_at(std::vector<double>& of, int64_t at, int64_t n) { return of[at * a_.N + n]; }
 
-  // Scores with the class of every token behind the others.
+  // Scores; the maximum over every token behind the others. Its sum is read where a text may have
+  // ended alone: see reach.
   void read() {
     for (int64_t at = 0; at < end_; ++at) {
       double *const sum = &sum_[at * C_], *const max = &max_[at * C_];
@@ -120,7 +127,6 @@ class BlockText {
       const float* const first = in_.first + at * a_.C;
       std::copy_n(total, a_.C, sum);
       std::copy_n(first, a_.C, max);
-      sum[a_.C] = log_sum(a_.C, [&](int64_t c) { return total[c]; });
       max[a_.C] = *std::max_element(first, first + a_.C);
     }
   }
@@ -143,6 +149,10 @@ class BlockText {
       }
       // In their order, as sums over all edges would meet them.
       std::sort(states_.begin() + border_[at + 1], states_.end());
+      if (fixed < 0 && states_[border_[at + 1] - 1] == a_.done()) {
+        const double* const total = in_.sum + at * a_.C;
+        sum_[at * C_ + a_.C] = log_sum(a_.C, [&](int64_t c) { return total[c]; });
+      }
       border_.push_back(static_cast<int64_t>(states_.size()));
     }
   }
@@ -189,7 +199,9 @@ class BlockText {
     each_state(at, [&](int64_t n) {
       for (int64_t e = a_.first_edge[n]; e < a_.first_edge[n + 1]; ++e) {
         const double one = value(n, e);
-        if (one != kNever) out[index(e)] += std::exp(one - top[index(e)]);
+        if (one == kNever) continue;
+        const double less = one - top[index(e)];
+        if (less > kNegligible) out[index(e)] += std::exp(less);
       }
     });
     for (int64_t i = 0; i < size; ++i) {
@@ -278,7 +290,7 @@ class BlockText {
         runner_up = std::max(runner_up, one);
       }
       runner_up = std::max(runner_up, other);
-      if (weight[c] > kNever && in.sum[c] > kNever) {
+      if (weight[c] + in.sum[c] > kTiny) {
         nats -= std::exp(weight[c]) * (in.weighted[c] + weight[c] * std::exp(in.sum[c]));
       }
     }
