@@ -10,7 +10,7 @@ Shape suffixes: S slots, R requests in the batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -121,7 +121,7 @@ class CpuConstraints:
         canvas: Canvas,
         slot_R: NDArray[np.int64],
         is_left_R: NDArray[np.uint8],
-        end_R: NDArray[np.integer],
+        end_R: NDArray[np.integer[Any]],
     ) -> None:
         """Walk what C++ has left, on canvases from their start to an end."""
         for r in is_left_R.nonzero()[0].tolist():
