@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "block_text.h"
 #include "class_stats.h"
+#include "constrained_step.h"
 #include "denoise.h"
 #include "lattice.h"
 #include "row_stats.h"
@@ -14,7 +16,7 @@
 extern "C" {
 
 // Raised whenever a signature below changes; the binding refuses any other value.
-VD_EXPORT int vd_abi_version() { return 5; }
+VD_EXPORT int vd_abi_version() { return 6; }
 
 // Best level this processor runs: 0 portable, 1 avx2, 2 avx512.
 VD_EXPORT int vd_best_level() { return static_cast<int>(vd::best_level()); }
@@ -133,6 +135,47 @@ VD_EXPORT void vd_class_draws(const char* logits, int64_t row_bytes, int dtype, 
     vd::class_draws(logits + row[r] * row_bytes, exclude, classes[r], C, how, draw, total + r * C,
                     value + r * C, token + r * C);
   }
+}
+
+// The texts of K blocks under automata.
+//   jobs        K of them
+//   logits ...  as in vd_row_stats
+//   length      of a canvas
+//   trusted     see TRUSTED in structured/block_text.py
+//   token ... is_behind   (K, length)
+VD_EXPORT void vd_block_texts(const vd::TextJob* jobs, int64_t K, const void* logits, int64_t rows,
+                              int64_t columns, int64_t row_bytes, int dtype, int64_t exclude,
+                              int64_t length, double trusted, int num_threads, int64_t* token,
+                              float* prob, float* second, float* entropy, bool* is_chosen,
+                              bool* is_forced, bool* is_behind) {
+  const vd::Logits in{static_cast<const char*>(logits), rows,   columns, row_bytes,
+                      static_cast<vd::Dtype>(dtype),    exclude};
+  const vd::TextOut out{token, prob, second, entropy, is_chosen, is_forced, is_behind};
+  vd::BlockTexts(jobs, K, in, exclude).run(out, length, trusted, num_threads);
+}
+
+// vd_denoise_logits up to what is emitted, for requests some of which an automaton holds.
+//   follows     by slot
+//   is_left     uint8 (requests): whether the canvas is left to Python's walk
+VD_EXPORT void vd_constrained_fill(const vd::Slots* slots, vd::Follow* follows, void* logits,
+                                   int64_t rows, int64_t columns, int64_t row_bytes, int dtype,
+                                   int level, int num_threads, double trusted, int64_t requests,
+                                   const int64_t* slot, const int32_t* row_border,
+                                   const int32_t* query_end, uint8_t* is_left) {
+  const vd::Logits in{static_cast<const char*>(logits), rows,   columns, row_bytes,
+                      static_cast<vd::Dtype>(dtype),    slots->mask_id};
+  vd::ConstrainedStep(*slots, follows, {requests, slot, row_border, query_end})
+      .fill(in, static_cast<vd::Level>(level), num_threads, trusted, is_left);
+}
+
+// The rest of that step: what is emitted, and what the canvases behind must start with.
+VD_EXPORT void vd_constrained_settle(const vd::Slots* slots, vd::Follow* follows, int64_t requests,
+                                     const int64_t* slot, const int32_t* row_border,
+                                     const int32_t* query_end, int64_t* tokens,
+                                     int32_t* num_emitted, int32_t* num_rejected,
+                                     uint8_t* is_left) {
+  vd::ConstrainedStep(*slots, follows, {requests, slot, row_border, query_end})
+      .settle({tokens, num_emitted, num_rejected}, is_left);
 }
 
 }  // extern "C"

@@ -54,6 +54,8 @@ struct Batch {
   const int64_t* slot;
   const int32_t* row_border;
   const int32_t* query_end;  // counted from the request's first token
+
+  int64_t width(int64_t r) const { return row_border[r + 1] - row_border[r]; }
 };
 
 // One entry a request, 0 without a canvas.
@@ -72,32 +74,44 @@ class Denoiser {
 
   void run(const Batch& batch, const Outcome& out) {
     for (int64_t r = 0; r < batch.size; ++r) {
-      const int64_t slot = batch.slot[r], row_start = batch.row_border[r];
-      const int64_t width = batch.row_border[r + 1] - row_start;
-      int64_t* const shown = out.tokens + r * slots_.length;
-      out.num_emitted[r] = out.num_rejected[r] = 0;
-      if (width == 0) {
-        std::fill_n(shown, slots_.length, 0);
-        continue;
-      }
-      int64_t* const tokens = slots_.tokens + slot * slots_.length;
-      bool* const masked = slots_.masked + slot * slots_.length;
-      fill(slot, row_start, width, tokens, masked);
-      const int64_t num_emitted = num_settled(slot, width, tokens, masked);
-      std::copy_n(tokens, slots_.length, shown);
-      out.num_emitted[r] = static_cast<int32_t>(num_emitted);
-      out.num_rejected[r] = static_cast<int32_t>(num_rejected(slot, width, batch.query_end[r]));
-      slots_.step[slot] += 1;
-      if (num_emitted > 0) {  // a finished block makes room for a fresh canvas
-        std::fill_n(tokens, slots_.length, slots_.mask_id);
-        std::fill_n(masked, slots_.length, true);
-        slots_.step[slot] = 0;
-      }
+      fill(batch, r);
+      settle(batch, r, out);
+    }
+  }
+
+  // Puts the candidates of the accepted positions on the canvas of request r.
+  void fill(const Batch& batch, int64_t r) {
+    const int64_t slot = batch.slot[r], width = batch.width(r);
+    if (width == 0) return;
+    int64_t* const tokens = slots_.tokens + slot * slots_.length;
+    bool* const masked = slots_.masked + slot * slots_.length;
+    fill(slot, batch.row_border[r], width, tokens, masked);
+  }
+
+  // Says what of the canvas is emitted, and makes room for a fresh one where all of it is.
+  void settle(const Batch& batch, int64_t r, const Outcome& out) const {
+    const int64_t slot = batch.slot[r], width = batch.width(r);
+    int64_t* const shown = out.tokens + r * slots_.length;
+    out.num_emitted[r] = out.num_rejected[r] = 0;
+    if (width == 0) {
+      std::fill_n(shown, slots_.length, 0);
+      return;
+    }
+    int64_t* const tokens = slots_.tokens + slot * slots_.length;
+    bool* const masked = slots_.masked + slot * slots_.length;
+    const int64_t num_emitted = num_settled(slot, width, tokens, masked);
+    std::copy_n(tokens, slots_.length, shown);
+    out.num_emitted[r] = static_cast<int32_t>(num_emitted);
+    out.num_rejected[r] = static_cast<int32_t>(num_rejected(slot, width, batch.query_end[r]));
+    slots_.step[slot] += 1;
+    if (num_emitted > 0) {
+      std::fill_n(tokens, slots_.length, slots_.mask_id);
+      std::fill_n(masked, slots_.length, true);
+      slots_.step[slot] = 0;
     }
   }
 
  private:
-  // Puts the candidates of the accepted positions on the canvas.
   void fill(int64_t slot, int64_t row_start, int64_t width, int64_t* tokens, bool* masked) {
     for (int64_t i = width; i < slots_.length; ++i) masked[i] = false;
     score(slots_.rule[slot], row_start, masked);

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from tests.unit.structured_inputs import LIMITS, dfa_of, vocabulary_of
+from vllm_diffusion.kernels import library
+from vllm_diffusion.kernels.cpu_constrained import Job, NativeAutomaton, block_texts
 from vllm_diffusion.kernels.dispatch import forced as forced_implementation
 from vllm_diffusion.structured.block_text import Scores, block_text
 from vllm_diffusion.structured.class_stats import class_stats, defined
@@ -116,3 +118,53 @@ def test_a_text_by_class_is_the_text_by_token(
     assert torch.allclose(found.entropy[checked].double(), entropy[checked], atol=1e-4)
     behind = is_behind_end(token, automata) | ((number > 0) & ~is_first)
     assert ((found.is_behind == behind) | forced)[checked].all()
+
+
+@pytest.mark.skipif(library.library().functions is None, reason=library.library().reason)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("trusted", [0.0, 0.5])
+@pytest.mark.parametrize("seed", range(20))
+def test_texts_in_one_call_are_those_defined(seed: int, trusted: float, dtype: torch.dtype) -> None:
+    vocabulary = vocabulary_of(SPELLED, never=[MASK, STOP])
+    one = [automaton_of(over_tokens(dfa_of(r), vocabulary, LIMITS), (STOP,)) for r in REGEXES]
+    automata, count = Automata.stack(one, torch.device("cpu")), len(REGEXES)
+    rng = np.random.default_rng(seed)
+    logits = rows(seed, count * LENGTH).to(dtype)
+    logits[torch.from_numpy(rng.random(logits.shape) < 0.1)] = -torch.inf
+    masked = torch.from_numpy(rng.random((count, LENGTH)) < 0.8)
+    # What is settled need not fit: then there is no text.
+    tokens = torch.from_numpy(rng.integers(0, len(SPELLED), (count, LENGTH)))
+    fixed = torch.where(masked, -1, tokens)
+    start = np.array([rng.integers(0, a.num_states) for a in one])
+    end, slack = rng.integers(0, LENGTH + 1, count), rng.integers(0, 6, count)
+    native = [NativeAutomaton(a) for a in one]
+    jobs = np.zeros((count, len(Job)), dtype=np.int64)
+    jobs[:, Job.AUTOMATON] = [a.address for a in native]
+    jobs[:, Job.TOKENS] = tokens.data_ptr() + np.arange(count) * LENGTH * 8
+    jobs[:, Job.MASKED] = masked.data_ptr() + np.arange(count) * LENGTH
+    jobs[:, Job.START], jobs[:, Job.END], jobs[:, Job.SLACK] = start, end, slack
+    jobs[:, Job.ROW_START], jobs[:, Job.NUM_ROWS] = np.arange(count) * LENGTH, LENGTH
+    found = block_texts(jobs, logits, LENGTH, MASK, trusted)
+
+    class_RV = [one[k].class_V for k in range(count) for _ in range(LENGTH)]
+    stats = defined(logits, np.arange(count * LENGTH), class_RV, automata.num_classes - 1, MASK)
+    shape = (count, LENGTH, -1)
+    parts = (stats.total, stats.weighted, stats.first, stats.second, stats.token.clamp(min=0))
+    scores = Scores(*(part.view(shape) for part in parts))
+    settled = np.maximum(fixed.numpy(), 0)
+    class_KL = torch.from_numpy(
+        np.stack([a.class_V[row] for a, row in zip(one, settled, strict=True)]).astype(np.int64)
+    )
+    block = Block(None, fixed, *map(torch.from_numpy, (start, end, slack)))
+    with forced_implementation("torch"):
+        wanted = block_text(scores, block, class_KL, automata, trusted)
+    is_open = masked & (torch.arange(LENGTH) < block.end_K[:, None])
+    is_chosen = is_open & wanted.has_text[:, None]
+    assert (found.is_chosen == is_chosen).all()
+    assert torch.equal(found.token[is_chosen], wanted.token[is_chosen])
+    for name in ("is_forced", "is_behind"):
+        assert torch.equal(getattr(found, name)[is_chosen], getattr(wanted, name)[is_chosen]), name
+        assert not getattr(found, name)[~is_chosen].any()
+    for name in ("prob", "second", "entropy"):
+        a, b = getattr(found, name)[is_chosen], getattr(wanted, name)[is_chosen]
+        assert torch.allclose(a, b, atol=1e-5, rtol=1e-4), name

@@ -51,7 +51,9 @@ SHORTER = [{"temperature": 0, "max_tokens": 11, **extra(block_length=4)}]
 class Worker:
     """A sampler and as much of a runner as it takes: requests that only denoise."""
 
-    def __init__(self, architecture: str, requests: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, architecture: str, requests: list[dict[str, Any]], grammars: Any = None
+    ) -> None:
         num = len(requests)
         self.plan = make_plan(
             FAMILIES[architecture],
@@ -68,7 +70,14 @@ class Worker:
             draft_tokens=torch.zeros(num + 1, self.plan.canvas_length, dtype=torch.int64),
             total_len=SimpleNamespace(gpu=self.total_len_S),
         )
-        self.sampler = DiffusionSampler(self.plan, self.params, req_states, MAX_LEN)  # type: ignore[arg-type]
+        self.sampler = DiffusionSampler(
+            self.plan,
+            self.params,
+            req_states,  # type: ignore[arg-type]
+            MAX_LEN,
+            grammars,
+            grammars and grammars.failures,
+        )
         self.slot_R = np.roll(np.arange(num + 1), 1)[:num]
         for slot, fields in zip(self.slot_R.tolist(), requests, strict=True):
             self.add(slot, fields)
@@ -83,6 +92,9 @@ class Worker:
         self.sampler.add_request(slot, sampling)
         self.total_len_S[slot] = prompt_len
         self.params.copy_to_device()
+
+    def logits(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(num_rows, VOCAB, generator=generator) * 4
 
     def step(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """One step on random logits; what is emitted counts as known afterwards."""
@@ -109,7 +121,7 @@ class Worker:
             seq_lens=torch.from_numpy(end_R.astype(np.int32)),
             cu_num_logits=torch.from_numpy(borders),
         )
-        logits_NV = torch.randn(int(borders[-1]), VOCAB, generator=generator) * 4
+        logits_NV = self.logits(int(borders[-1]), generator)
         out = self.sampler(logits_NV, batch)  # type: ignore[arg-type]
         assert out.num_sampled is not None and out.num_rejected is not None
         self.total_len_S[self.slot_R] += out.num_sampled

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.unit.structured_inputs import LIMITS, dfa_of, node_of
 from vllm_diffusion.structured.constraint import TooLargeError
 from vllm_diffusion.structured.regex_ast import LAST, Alt, Chars, Repeat, Seq
-from vllm_diffusion.structured.regex_dfa import byte_dfa, encoded
+from vllm_diffusion.structured.regex_dfa import _narrow, byte_dfa, encoded
 
 ALPHABET = "abé"
 SHORT = ["".join(text) for n in range(5) for text in itertools.product(ALPHABET, repeat=n)]
@@ -118,6 +118,16 @@ def test_ranges_of_characters_as_bytes() -> None:
             fits = [s for s in sequences if len(s) == len(data)
                     and all(a <= b <= c for (a, c), b in zip(s, data, strict=True))]  # fmt: skip
             assert len(fits) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_columns_that_differ_are_kept(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    table = rng.integers(0, 3, (3 + seed, 5))[:, rng.integers(0, 5, 256)]
+    narrow = _narrow(table)
+    expected = {tuple(column) for column in table.T.tolist()}
+    assert {tuple(column) for column in narrow.T.tolist()} == expected
+    assert narrow.shape[1] == len(expected)
 
 
 def test_no_text() -> None:

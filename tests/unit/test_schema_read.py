@@ -13,6 +13,7 @@ from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.json_schema.finite import is_finite
 from vllm_diffusion.structured.json_schema.read import (
     check_size,
+    is_plain,
     load,
     resolve,
     subschemas,
@@ -180,3 +181,56 @@ def test_limits_of_a_server() -> None:
 def test_a_refusal_names_the_place() -> None:
     assert str(RefusedError("no", "/a")) == "no (at /a)"
     assert str(RefusedError("no")) == "no"
+
+
+PLAIN_SCHEMAS: list[Any] = [
+    True,
+    {"type": "object", "properties": {"a": {"type": "string"}, "b": False}, "required": ["a", "b"]},
+    {"type": "array", "items": {"enum": ["x", "y"]}, "minItems": 0, "maxItems": 10**20},
+    {"additionalProperties": {"const": None}, "title": "", "description": "d", "$comment": "c"},
+    {"minimum": -1.5, "maximum": 3, "minLength": 1, "maxLength": 2, "$defs": {"a": {}}},
+]
+SPOILED: list[tuple[str, Any]] = [
+    ("type", "text"),
+    ("type", ["string", "string"]),
+    ("properties", [{}]),
+    ("properties", {"a": 1}),
+    ("required", ["a", "a"]),
+    ("required", "a"),
+    ("required", [1]),
+    ("items", 3),
+    ("additionalProperties", None),
+    ("enum", 1),
+    ("minLength", -1),
+    ("minLength", True),
+    ("maxItems", 1.5),
+    ("minimum", "1"),
+    ("maximum", False),
+    ("title", 3),
+    ("pattern", "("),
+    ("$defs", {"a": []}),
+]
+
+
+@pytest.mark.parametrize("schema", PLAIN_SCHEMAS)
+def test_what_is_plain_is_valid_in_every_dialect(schema: Any) -> None:
+    import jsonschema
+
+    assert is_plain(schema)
+    for name in ("Draft6Validator", "Draft7Validator", "Draft202012Validator"):
+        getattr(jsonschema, name).check_schema(schema)
+
+
+@pytest.mark.parametrize(("key", "value"), SPOILED)
+def test_what_is_not_valid_is_not_plain(key: str, value: Any) -> None:
+    assert not is_plain({key: value})
+    assert not is_plain({"properties": {"a": {"items": {key: value}}}})
+
+
+def test_a_deep_schema_is_looked_at_without_recursion() -> None:
+    schema: Any = {}
+    for _ in range(100_000):
+        schema = {"items": schema}
+    assert is_plain(schema)
+    while schema:  # else its deletion would recurse
+        schema = schema.pop("items")

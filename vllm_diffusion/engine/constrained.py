@@ -11,7 +11,7 @@ R open positions that have a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
+from vllm_diffusion.kernels.cpu_constrained import Job, block_texts
+from vllm_diffusion.kernels.dispatch import uses_cpp
 from vllm_diffusion.structured import block_text
 from vllm_diffusion.structured.block_text import Scores
 from vllm_diffusion.structured.class_stats import class_stats
@@ -45,15 +47,26 @@ class Texts:
     """int64. One text a canvas."""
     prob_KL: Tensor
     """float32. Marginals of its tokens."""
-    second_KL: Tensor | None
-    """float32, as the entropy; None where the candidates have both already."""
-    entropy_KL: Tensor | None
+    second_KL: Tensor
+    """float32, as the entropy."""
+    entropy_KL: Tensor
     is_chosen_KL: Tensor
     """bool. Positions that the automaton has a say in."""
     is_forced_KL: Tensor
     """bool. Those of them at which no other token may stand."""
     is_behind_KL: Tensor
     """bool. Open positions that wait: behind the text's end, or where it is not to be trusted."""
+
+    def where(self, is_own_K: Tensor, others: Texts) -> Texts:
+        """The others' where it is not said that these are to be taken; of the same canvases."""
+        is_own_K1 = is_own_K[:, None]
+        return Texts(
+            self.index_K,
+            *(
+                torch.where(is_own_K1, getattr(self, one.name), getattr(others, one.name))
+                for one in fields(self)[1:]
+            ),
+        )
 
     def fill(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
         """The canvases with what is forced: no step of the model is spent on it."""
@@ -73,10 +86,8 @@ class Texts:
         """
         index_K, is_behind_KL = self.index_K, self.is_behind_KL
 
-        def put(own_BL: Tensor, new_KL: Tensor | None, waiting: float) -> Tensor:
-            own_KL = own_BL[index_K]
-            if new_KL is not None:
-                own_KL = torch.where(self.is_chosen_KL, new_KL, own_KL)
+        def put(own_BL: Tensor, new_KL: Tensor, waiting: float) -> Tensor:
+            own_KL = torch.where(self.is_chosen_KL, new_KL, own_BL[index_K])
             return own_BL.index_copy(0, index_K, own_KL.masked_fill(is_behind_KL, waiting))
 
         token_KL = torch.where(self.is_chosen_KL, self.token_KL, answer.token_BL[index_K])
@@ -129,6 +140,26 @@ class Constraints:
             masked_BL: bool (B, L).
             drawing: of the step's requests with a temperature.
         """
+        of = (logits_NV, canvases, index, starts, num_left, tokens_BL, masked_BL)
+        if not uses_cpp(logits_NV.is_cpu):
+            return self._texts_torch(*of, drawing)
+        greedy = self._texts_cpp(*of)
+        if drawing is None:
+            return greedy
+        # A greedy text is made in C++ whatever company it has, so that it is always the same.
+        return self._texts_torch(*of, drawing).where(drawing.is_drawn_K, greedy)
+
+    def _texts_torch(
+        self,
+        logits_NV: Tensor,
+        canvases: Canvases,
+        index: Sequence[int],
+        starts: Sequence[TokenDfaMatcher],
+        num_left: Sequence[int],
+        tokens_BL: Tensor,
+        masked_BL: Tensor,
+        drawing: Drawing | None,
+    ) -> Texts:
         device, length = logits_NV.device, tokens_BL.shape[1]
         automata = self.stacked(starts, device)
         picked = list(index)
@@ -174,6 +205,42 @@ class Constraints:
             is_chosen_KL=is_chosen_KL,
             is_forced_KL=text.is_forced & is_chosen_KL,
             is_behind_KL=text.is_behind & is_chosen_KL,
+        )
+
+    def _texts_cpp(
+        self,
+        logits_NV: Tensor,
+        canvases: Canvases,
+        index: Sequence[int],
+        starts: Sequence[TokenDfaMatcher],
+        num_left: Sequence[int],
+        tokens_BL: Tensor,
+        masked_BL: Tensor,
+    ) -> Texts:
+        """As the step in C++ alone has it, so that no text depends on which step is taken."""
+        picked, length = list(index), tokens_BL.shape[1]
+        tokens_BL, masked_BL = tokens_BL.contiguous(), masked_BL.contiguous()
+        end_K = np.minimum(canvases.width_B[picked], num_left)
+        place_K = np.array(picked) * length
+        jobs = np.empty((len(picked), len(Job)), dtype=np.int64)
+        jobs[:, Job.AUTOMATON] = [start.tables.native.address for start in starts]
+        jobs[:, Job.TOKENS] = tokens_BL.data_ptr() + place_K * tokens_BL.itemsize
+        jobs[:, Job.MASKED] = masked_BL.data_ptr() + place_K * masked_BL.itemsize
+        jobs[:, Job.START] = [start.state for start in starts]
+        jobs[:, Job.END] = end_K
+        jobs[:, Job.SLACK] = np.array(num_left) - end_K
+        jobs[:, Job.ROW_START] = canvases.row_start_B[picked]
+        jobs[:, Job.NUM_ROWS] = canvases.num_rows_B[picked]
+        found = block_texts(jobs, logits_NV, length, self.mask_id, block_text.TRUSTED)
+        return Texts(
+            index_K=torch.from_numpy(np.array(picked)),
+            token_KL=found.token,
+            prob_KL=found.prob,
+            second_KL=found.second,
+            entropy_KL=found.entropy,
+            is_chosen_KL=found.is_chosen,
+            is_forced_KL=found.is_forced & found.is_chosen,
+            is_behind_KL=found.is_behind & found.is_chosen,
         )
 
     def _scores(

@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from vllm.v1.worker.gpu.input_batch import InputBatch
 
+    from vllm_diffusion.engine.cpu_constrained import CpuConstraints
+
 
 class Kind(IntEnum):
     """What a request asks of a step; a batch is what the highest of its requests is."""
 
     GREEDY = 0
-    DRAWN = 1
-    NOT_PLAIN = 2
+    CONSTRAINED = 1
+    """Greedy, and C++ follows the constraint."""
+    DRAWN = 2
+    NOT_PLAIN = 3
 
 
 class CpuStep:
@@ -41,15 +45,21 @@ class CpuStep:
         canvas: of all slots, on the CPU.
         total_len_S: int32 (S,), known tokens of all slots.
         max_model_len: of the engine.
+        constraints: of requests that are held to one; None where nobody is.
 
     Raises:
         RuntimeError: the compiled library is not usable.
     """
 
     def __init__(
-        self, params: RequestParams, canvas: Canvas, total_len_S: Tensor, max_model_len: int
+        self,
+        params: RequestParams,
+        canvas: Canvas,
+        total_len_S: Tensor,
+        max_model_len: int,
+        constraints: CpuConstraints | None = None,
     ) -> None:
-        self.params = params
+        self.params, self.canvas, self.constraints = params, canvas, constraints
         self.mask_id = canvas.mask_id
         # A list: to look up a few slots in it costs less than a NumPy call.
         self.kind_S = [Kind.NOT_PLAIN] * len(total_len_S)
@@ -85,13 +95,25 @@ class CpuStep:
             and not np.isfinite(params.edit_threshold.np[slot])
             and not params.keeps_cache[slot]
             and not params.guidance[slot]
-            and not params.is_walked[slot]
             and not has_words
         )
+        is_held = bool(params.is_walked[slot])
+        if is_held and (
+            self.constraints is None
+            or not self.constraints.can_follow(slot)
+            or params.temperature.np[slot] > 0
+        ):
+            is_plain = False
         if not is_plain:
             self.kind_S[slot] = Kind.NOT_PLAIN
             return
-        self.kind_S[slot] = Kind.DRAWN if params.temperature.np[slot] > 0 else Kind.GREEDY
+        self.kind_S[slot] = (
+            Kind.CONSTRAINED
+            if is_held
+            else Kind.DRAWN
+            if params.temperature.np[slot] > 0
+            else Kind.GREEDY
+        )
         self.rule_S[slot] = RULES.index(policy)
         # Stop ids move when a request has more of them than any before.
         slots = self.denoiser.slots
@@ -102,15 +124,32 @@ class CpuStep:
         """Of the batch with the requests in ``slot_R``."""
         if not dispatch.uses_cpp(is_cpu=True):
             return Kind.NOT_PLAIN
-        return max([self.kind_S[slot] for slot in slot_R.tolist()])
+        kinds = [self.kind_S[slot] for slot in slot_R.tolist()]
+        kind = max(kinds)
+        if kind is not Kind.GREEDY and Kind.CONSTRAINED in kinds:
+            assert self.constraints is not None
+            # Draws, and requests that have failed, are known to torch alone.
+            if kind is Kind.DRAWN or self.constraints.failures.of_slot:
+                return Kind.NOT_PLAIN
+        return kind
 
-    def run(self, logits_NV: Tensor, draws: Draws | None, input_batch: InputBatch) -> Outcome:
+    def run(
+        self,
+        logits_NV: Tensor,
+        draws: Draws | None,
+        input_batch: InputBatch,
+        *,
+        is_constrained: bool = False,
+    ) -> Outcome:
         """Denoise the canvases of a batch that is plain."""
         requests = Requests(
             slot_R=input_batch.idx_mapping,
             row_border_R=input_batch.cu_num_logits,
             query_end_R=input_batch.seq_lens,
         )
+        if is_constrained:
+            assert self.constraints is not None
+            return self.constraints.run(self.denoiser, self.canvas, logits_NV, requests)
         if draws is None:
             return self.denoiser.from_logits(logits_NV, requests)
         stats = dispatch.row_stats(logits_NV, exclude_id=self.mask_id)

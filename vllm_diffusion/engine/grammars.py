@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vllm_diffusion.denoise.sample import Draws
     from vllm_diffusion.engine.canvases import Canvases
     from vllm_diffusion.engine.constrained import Texts
+    from vllm_diffusion.engine.cpu_constrained import CpuConstraints
     from vllm_diffusion.plan import DecodePlan
 
 
@@ -48,6 +49,8 @@ class Grammars:
         self.matchers = Matchers(vllm_config, plan.mask_id)
         self.constraints = Constraints(plan.mask_id)
         self.constrained: dict[int, ConstrainedCanvas] = {}
+        self.on_cpu: CpuConstraints | None = None
+        """Where the step may run in C++."""
 
     def add(self, slot: int, request: NewRequestData, canvas: Canvas) -> None:
         """Take over the request's constraint, and fill in what its first canvas must start with.
@@ -55,7 +58,7 @@ class Grammars:
         Raises:
             Exception: whatever is wrong with it; the request has failed then.
         """
-        self.constrained.pop(slot, None)
+        self.remove(slot)
         params, prompt = request.sampling_params, list(request.prompt_token_ids or ())
         assert params is not None and params.max_tokens is not None
         if not is_walked(params):
@@ -84,6 +87,8 @@ class Grammars:
 
     def remove(self, slot: int) -> None:
         self.constrained.pop(slot, None)
+        if self.on_cpu is not None:
+            self.on_cpu.forget(slot)
 
     def of_step(self, canvases: Canvases) -> ConstrainedStep | None:
         """The constrained canvases of a step; None where there are none."""
@@ -93,6 +98,8 @@ class Grammars:
         index = [b for b, slot in enumerate(slots) if slot in self.constrained]
         if not index:
             return None
+        if self.on_cpu is not None:
+            self.on_cpu.to_canvases([slots[b] for b in index])
         constrained = [self.constrained[slots[b]] for b in index]
         return ConstrainedStep(canvases, index, constrained, self.constraints, self.failures)
 

@@ -25,6 +25,7 @@ from vllm_diffusion.denoise.sample import candidates
 from vllm_diffusion.denoise.step import StepParams, StepResult, denoise
 from vllm_diffusion.denoise.verify import verify
 from vllm_diffusion.engine.canvases import Canvases, CanvasTensors, canvases_of
+from vllm_diffusion.engine.cpu_constrained import CpuConstraints
 from vllm_diffusion.engine.cpu_step import CpuStep, Kind
 from vllm_diffusion.engine.draws import draws_of
 from vllm_diffusion.engine.extras import Extras
@@ -80,7 +81,14 @@ class DiffusionSampler:
         self.rehearsal: Callable[[Tensor], None] | None = None
         self.cpu_step: CpuStep | None = None
         if dispatch.uses_cpp(self.device.type == "cpu"):
-            self.cpu_step = CpuStep(params, self.canvas, self.total_len_S, max_model_len)
+            constraints = None
+            if grammars is not None:
+                num_slots = len(self.canvas.step_S)
+                constraints = CpuConstraints(num_slots, grammars.constrained, self.failures)
+                grammars.on_cpu = constraints
+            self.cpu_step = CpuStep(
+                params, self.canvas, self.total_len_S, max_model_len, constraints
+            )
 
     @property
     def sampling_states(self) -> Any:
@@ -137,7 +145,9 @@ class DiffusionSampler:
                     _, canvases = self._canvases(input_batch)
                     draws = self._draws(canvases)
                     notes = self.extras.before(logits_NV, canvases) if has_extras else None
-                outcome = self.cpu_step.run(logits_NV, draws, input_batch)
+                outcome = self.cpu_step.run(
+                    logits_NV, draws, input_batch, is_constrained=kind is Kind.CONSTRAINED
+                )
                 logprobs = self.extras.after(notes, *outcome[:2])
                 return output_of(*outcome, logprobs)
         sampled_RL = torch.zeros(

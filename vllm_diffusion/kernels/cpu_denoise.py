@@ -116,7 +116,7 @@ class Denoiser:
             mask_id=slots.mask_id,
             mask_group=MASK_GROUPS.index(slots.mask_group),
         )
-        self._slots = ctypes.addressof(self._struct)
+        self.address = ctypes.addressof(self._struct)
 
     def from_logits(self, logits_NV: Tensor, requests: Requests) -> Outcome:
         """Run one step on the most probable tokens.
@@ -130,9 +130,9 @@ class Denoiser:
         """
         check_row_stats(logits_NV, self.slots.mask_id)
         num_rows, vocab_size = logits_NV.shape
-        outcome, addresses = self._outcome(requests)
+        outcome, addresses = self.outcome(requests)
         self._functions.vd_denoise_logits(
-            self._slots,
+            self.address,
             logits_NV.data_ptr(),
             num_rows,
             vocab_size,
@@ -146,9 +146,9 @@ class Denoiser:
 
     def from_stats(self, stats: RowStats, requests: Requests) -> Outcome:
         """Run one step on the candidates in ``stats``, of the rows of logits."""
-        outcome, addresses = self._outcome(requests)
+        outcome, addresses = self.outcome(requests)
         self._functions.vd_denoise(
-            self._slots,
+            self.address,
             stats.argmax_N.data_ptr(),
             stats.prob_N.data_ptr(),
             stats.second_N.data_ptr(),
@@ -157,7 +157,7 @@ class Denoiser:
         )
         return outcome
 
-    def _outcome(self, requests: Requests) -> tuple[Outcome, tuple[int, ...]]:
+    def outcome(self, requests: Requests) -> tuple[Outcome, tuple[int, ...]]:
         """Memory for the outcome; the last arguments of both functions."""
         slot_R, row_border_R, query_end_R = requests
         num_reqs = len(slot_R)

@@ -6,14 +6,14 @@ loaded, so both share it and its threads.
 """
 
 import ctypes
-from ctypes import c_int, c_int64, c_void_p
+from ctypes import c_double, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch  # noqa: F401  (its OpenMP runtime, see above)
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 LEVELS = ("portable", "avx2", "avx512")
 _LOGITS = (
     c_void_p,  # address
@@ -85,6 +85,38 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
         c_void_p,  # what is drawn of each class
         c_void_p,  # out: classes of the drawn texts
         c_void_p,  # out: states in front of them
+    ),
+    "vd_block_texts": (
+        c_void_p,  # blocks
+        c_int64,  # how many
+        *_LOGITS,
+        c_int64,  # excluded column
+        c_int64,  # canvas length
+        c_double,  # share of what the model expects that must be able to follow
+        c_int,  # threads
+        c_void_p,  # out: tokens
+        c_void_p,  # out: their probabilities
+        c_void_p,  # out: the runners-up's
+        c_void_p,  # out: entropy
+        c_void_p,  # out: positions that the text has a say in
+        c_void_p,  # out: those where nothing else may stand
+        c_void_p,  # out: those that wait
+    ),
+    "vd_constrained_fill": (
+        c_void_p,  # slots
+        c_void_p,  # where their texts stand
+        *_LOGITS,
+        c_int,  # level
+        c_int,  # threads
+        c_double,  # as above
+        *_REQUESTS[:4],
+        c_void_p,  # out: canvases that are left to Python
+    ),
+    "vd_constrained_settle": (
+        c_void_p,  # slots
+        c_void_p,  # where their texts stand
+        *_REQUESTS,
+        c_void_p,  # out: canvases that are left to Python
     ),
     "vd_order_classes": (
         c_void_p,  # class of each token

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from vllm_diffusion.structured.regex_dfa import ByteDfa
 from vllm_diffusion.structured.token_dfa import FAR, Automaton
 from vllm_diffusion.structured.token_ends import states_behind
 from vllm_diffusion.structured.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from vllm_diffusion.kernels.cpu_constrained import NativeAutomaton
 
 MAX_FORCED = 256
 """Tokens, or bytes, of a forced text that are looked at together."""
@@ -53,6 +57,14 @@ class TokenDfaTables:
     def __init__(self, automaton: Automaton, num_words: int) -> None:
         self.automaton, self.num_words = automaton, num_words
         self._bits: Kept[Bits] = Kept(num_words * 4)
+
+    @cached_property
+    def native(self) -> NativeAutomaton:
+        """As C++ reads it."""
+        # Not above: processes that compile do without torch.
+        from vllm_diffusion.kernels.cpu_constrained import NativeAutomaton
+
+        return NativeAutomaton(self.automaton)
 
     def bits(self, state: int) -> Bits:
         """Tokens that may follow a state."""

@@ -129,6 +129,32 @@ class ConstrainedCanvas:
             raise DeadEndError("nothing may come next")
         self.forced = options if len(options) == 1 else self.matcher.forced()
 
+    def resume(
+        self,
+        matcher: Matcher,
+        start: Matcher | None,
+        *,
+        frontier: int,
+        num_left: int,
+        is_ending: bool,
+    ) -> None:
+        """Go on from where the text was followed by other means.
+
+        Args:
+            matcher: at the frontier; knows the exact way to the end.
+            start: in front of the canvas.
+            frontier: see the fields.
+            num_left: likewise.
+            is_ending: likewise.
+        """
+        self.matcher, self.start, self.frontier, self.num_left = matcher, start, frontier, num_left
+        self.is_ending = is_ending
+        self.known_end, self.next_end = self.at_start.ending(num_left), None
+        self.rejected.clear()
+        self.forced = (matcher.ending(num_left - frontier) or []) if is_ending else []
+        if not self.forced:
+            self._look()
+
     def replay(self, tokens: Sequence[int]) -> None:
         """Follow what a request had emitted before it lost its K and V."""
         for token in tokens:

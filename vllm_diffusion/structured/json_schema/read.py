@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from vllm_diffusion.quote import quoted
@@ -84,6 +85,8 @@ def validator_of(schema: Any) -> Any:
     cls = validator_class(schema)
     if dialect and not any(name in dialect for name in ("draft-06", "draft-07", "2019", "2020")):
         raise RefusedError(f"$schema={quoted(dialect)} is not known; write it in draft 2020-12")
+    if is_plain(schema):
+        return cls(schema)
     try:
         cls.check_schema(schema)
     except jsonschema.SchemaError as error:
@@ -92,6 +95,65 @@ def validator_of(schema: Any) -> Any:
     except RecursionError as error:
         raise RefusedError("it is no valid JSON Schema: its references go in circles") from error
     return cls(schema)
+
+
+def is_plain(schema: Any) -> bool:
+    """Does each keyword have a value that every meta-schema allows? Few are known here.
+
+    The library takes as long for its check as everything else takes for a small schema.
+    """
+    left = [schema]
+    while left:
+        node = left.pop()
+        if isinstance(node, bool):
+            continue
+        if not isinstance(node, dict):
+            return False
+        for key, value in node.items():
+            if key in ("properties", "$defs"):
+                if not isinstance(value, dict):
+                    return False
+                left += value.values()
+            elif key in ("items", "additionalProperties"):
+                left.append(value)
+            elif key in ("required", "enum"):
+                if not _are_names(value):
+                    return False
+            elif key not in _PLAIN or not _PLAIN[key](value):
+                return False
+    return True
+
+
+def _are_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(name, str) for name in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+_TYPES = ("null", "boolean", "object", "array", "number", "string", "integer")
+_PLAIN: dict[str, Callable[[Any], bool]] = {
+    "type": lambda value: isinstance(value, str) and value in _TYPES,
+    "const": lambda value: True,
+    **dict.fromkeys(("title", "description", "$comment"), _is_text),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _is_count),
+    **dict.fromkeys(("minimum", "maximum"), _is_number),
+}
+"""What a value may be, of keywords without schemas."""
 
 
 def subschemas(node: Schema) -> list[tuple[str, Any]]:
