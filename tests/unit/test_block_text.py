@@ -146,8 +146,8 @@ def test_texts_in_one_call_are_those_defined(seed: int, trusted: float, dtype: t
     jobs[:, Job.ROW_START], jobs[:, Job.NUM_ROWS] = np.arange(count) * LENGTH, LENGTH
     found = block_texts(jobs, logits, LENGTH, MASK, trusted)
 
-    class_RV = [one[k].class_V for k in range(count) for _ in range(LENGTH)]
-    stats = defined(logits, np.arange(count * LENGTH), class_RV, automata.num_classes - 1, MASK)
+    classes_R = [one[k].classes for k in range(count) for _ in range(LENGTH)]
+    stats = defined(logits, np.arange(count * LENGTH), classes_R, automata.num_classes - 1, MASK)
     shape = (count, LENGTH, -1)
     parts = (stats.total, stats.weighted, stats.first, stats.second, stats.token.clamp(min=0))
     scores = Scores(*(part.view(shape) for part in parts))
