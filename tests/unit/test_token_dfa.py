@@ -242,7 +242,7 @@ def test_a_larger_vocabulary() -> None:
 
 
 def test_what_is_remembered_has_a_bound() -> None:
-    kept: Kept[str] = Kept(1 << 20)
+    kept: Kept[str] = Kept(1 << 20, 100)
     for state in range(20):
         kept.put(state, str(state))
         assert kept.get(0) == "0"  # used, and so kept

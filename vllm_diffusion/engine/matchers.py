@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.structured.budget import Budget, BudgetMatcher, FreeMatcher, Markers
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.dfa_matcher import (
-    KEPT_BYTES,
     ByteDfaMatcher,
     ByteDfaTables,
     TokenDfaMatcher,
@@ -138,7 +137,7 @@ class Matchers:
             dfa = compiled.dfa
             tables = self._keep(
                 ("dfa", compiled.digest),
-                lambda: (ByteDfaTables(dfa, self.vocabulary), KEPT_BYTES),
+                lambda: _sized(ByteDfaTables(dfa, self.vocabulary)),
             )
             matcher = ByteDfaMatcher(tables, stop_ids)
         elif compiled.lexical is not None:
@@ -153,7 +152,8 @@ class Matchers:
     def _tokens(self, compiled: Compiled, stop_ids: tuple[int, ...]) -> tuple[TokenDfaTables, int]:
         assert compiled.tokens is not None
         automaton = automaton_of(compiled.tokens, stop_ids)
-        return TokenDfaTables(automaton, self.num_words), KEPT_BYTES + 4 * compiled.num_bytes
+        tables = TokenDfaTables(automaton, self.num_words)
+        return tables, tables.most_bytes + 4 * compiled.num_bytes
 
     def _lexical(self, spec: str, stop_ids: tuple[int, ...]) -> tuple[LexicalMatcher, int]:
         matcher = LexicalMatcher.of(read_spec(spec), self.vocabulary, stop_ids)
@@ -209,6 +209,10 @@ class Matchers:
             return False
         end = self._reasoning.find_reasoning_end([token])
         return end is not None and bool(end.implicit)
+
+
+def _sized(tables: ByteDfaTables) -> tuple[ByteDfaTables, int]:
+    return tables, tables.most_bytes
 
 
 def _unpacked(data: dict[str, Any]) -> tuple[Compiled, int]:

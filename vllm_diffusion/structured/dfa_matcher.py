@@ -34,8 +34,9 @@ Value = TypeVar("Value")
 class Kept(Generic[Value]):
     """What was found of states, the latest of them."""
 
-    def __init__(self, bytes_each: int) -> None:
-        self.most = max(KEPT_BYTES // max(bytes_each, 1), 8)
+    def __init__(self, bytes_each: int, num_states: int) -> None:
+        self.most = min(max(KEPT_BYTES // max(bytes_each, 1), 8), num_states)
+        self.most_bytes = self.most * bytes_each
         self._of: OrderedDict[int, Value] = OrderedDict()
 
     def get(self, state: int) -> Value | None:
@@ -56,7 +57,9 @@ class TokenDfaTables:
 
     def __init__(self, automaton: Automaton, num_words: int) -> None:
         self.automaton, self.num_words = automaton, num_words
-        self._bits: Kept[Bits] = Kept(num_words * 4)
+        self._bits: Kept[Bits] = Kept(num_words * 4, automaton.num_states)
+        self.most_bytes = self._bits.most_bytes
+        """Of what it will ever remember."""
 
     @cached_property
     def native(self) -> NativeAutomaton:
@@ -140,7 +143,8 @@ class ByteDfaTables:
         self.is_live_Q = np.arange(len(dfa.table)) != dfa.dead
         if dfa.to_end is not None:
             self.is_live_Q &= dfa.to_end < FAR
-        self._bits: Kept[Bits] = Kept(vocabulary.num_words * 4)
+        self._bits: Kept[Bits] = Kept(vocabulary.num_words * 4, len(dfa.table))
+        self.most_bytes = self._bits.most_bytes + dfa.table.nbytes
 
     def bits(self, state: int) -> Bits:
         """Tokens, stop tokens left out, that may follow a state."""
