@@ -9,6 +9,7 @@ looks like one may be served by vLLM's Transformers backend or by another plugin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def in_front_of(parser: type[ConfigParserBase]) -> type[ConfigParserBase]:
 
 def _fields_of(model: str | Path, revision: str | None) -> dict[str, Any]:
     """``config.json`` as it is written; nothing where it is what cannot be read."""
-    try:
-        return PreTrainedConfig.get_config_dict(model, revision=revision)[0]
-    except (OSError, ValueError, RuntimeError):
-        return {}
+    fields: dict[str, Any] = {}
+    with suppress(OSError, ValueError, RuntimeError):
+        fields, _ = PreTrainedConfig.get_config_dict(model, revision=revision)
+    return fields
