@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.refusals.record import GOLDEN, Recorder, unmade, written
 
-MODULES = ("decode", "structured")
-"""All without vLLM so far."""
+MODULES = ("decode", "structured", "requests")
+"""The first two without vLLM."""
 HEAD = """\
 What is tried, the error with the field that it names, and its text.
 Written by `python -m tests.refusals`; a unit test compares with it.
