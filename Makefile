@@ -15,8 +15,6 @@ VENV ?= .venv
 PYTHON ?=
 BIN := $(VENV)/bin
 
-# The part that must work, and be typed, without vLLM.
-CORE := $(wildcard $(addprefix vllm_diffusion/,denoise kernels structured field_errors.py quote.py effort.py family.py families.py params.py wording.py plan.py canvas.py metrics.py))
 # In the order in which files are handed out: the short ones last, so that workers end together.
 SUITES := $(wildcard tests/gpu tests/server tests/fuzz tests/parity tests/unit)
 # Two test files at a time; each engine on one thread, wherever the system puts it.
@@ -52,7 +50,7 @@ test: setup $(TRITON) ## run the unit, parity and server tests (ARGS= goes to py
 check: setup ## format, lint, types of the core, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(CORE)
+	$(BIN)/mypy $$($(BIN)/python scripts/core.py)
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 fix: setup ## format, and mend what the linter can mend

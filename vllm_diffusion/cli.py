@@ -15,9 +15,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser(
+    doctor = commands.add_parser(
         "doctor", help="versions, seams, active patches, kernels and known architectures"
     )
+    doctor.add_argument("--json", action="store_true", help="a list of objects, one a row")
     return parser
 
 
@@ -27,4 +28,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     assert arguments.command == "doctor"
     from vllm_diffusion import doctor
 
-    return doctor.run()
+    return doctor.run(as_json=arguments.json)

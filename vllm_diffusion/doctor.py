@@ -1,15 +1,19 @@
 """``vllm-diffusion doctor``: what is installed, what is active, and why.
 
 It only reports. A row that makes serving impossible or slow is marked, with
-the remedy; the exit status is 1 when serving is impossible.
+the remedy; the exit status is 1 when serving is impossible. A terminal gets a
+table, anything else one line a row with tabs between the columns, unwrapped,
+so that ``doctor | grep NAME`` finds what it looks for.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from rich.console import Console
@@ -107,6 +111,7 @@ def _kernels() -> Iterator[Finding]:
 
 def _families() -> Iterator[Finding]:
     from vllm_diffusion.families import FAMILIES
+    from vllm_diffusion.models.registry import SERVED
 
     for record in FAMILIES.values():
         low, high = record.block_lengths
@@ -116,6 +121,11 @@ def _families() -> Iterator[Finding]:
             f"{record.title}: {record.mask_group}, blocks of {low} to {high}, "
             f"policy {record.default_policy} at {record.default_threshold}",
         )
+    for architecture, title in SERVED.items():
+        if architecture not in FAMILIES:
+            yield Finding(
+                "architecture", architecture, f"{title}: decoded by vLLM; ours on CPUs, text only"
+            )
 
 
 def findings() -> Iterator[Finding]:
@@ -128,16 +138,24 @@ def findings() -> Iterator[Finding]:
     yield from _families()
 
 
-def run() -> int:
+def run(*, as_json: bool = False) -> int:
     """Print the report; 1 when serving is impossible, else 0."""
+    rows = list(findings())
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        for row in rows:
+            print("\t".join((row.topic, row.name, " ".join(row.value.split()), row.state)))
+    return int(any(row.state == BROKEN for row in rows))
+
+
+def _print_table(rows: Sequence[Finding]) -> None:
     table = Table(title="vllm-diffusion doctor", show_lines=False)
     for column in ("", "what", "which", "state"):
         table.add_column(column, overflow="fold")
-    is_broken = False
     colours = {OK: "green", SLOW: "yellow", BROKEN: "red"}
-    for finding in findings():
-        is_broken |= finding.state == BROKEN
-        value = Text(finding.value, style=colours[finding.state])
-        table.add_row(finding.topic, finding.name, value, finding.state)
+    for row in rows:
+        table.add_row(row.topic, row.name, Text(row.value, style=colours[row.state]), row.state)
     Console().print(table)
-    return int(is_broken)

@@ -156,6 +156,11 @@ def test_the_canvas_length_of_the_diffusion_config(make: MakeConfig) -> None:
             "--pipeline-parallel-size must be 1 for diffusion models; use tensor parallelism",
         ),
         (
+            {"enable_batch_sharded_sampling": True},
+            "--enable-batch-sharded-sampling does not apply to diffusion models, whose ranks all "
+            "denoise the whole batch; leave it out",
+        ),
+        (
             {"logits_processors": ["a.module:Processor"]},
             "--logits-processors expect one token at a time and cannot be applied to a canvas",
         ),

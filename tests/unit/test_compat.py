@@ -38,6 +38,7 @@ from vllm_diffusion.server.prometheus import DiffusionProm
 
 TARGETS = {
     "runner_without_triton": (VllmConfig, "use_v2_model_runner"),
+    "unknown_architecture": (type(ModelRegistry), "inspect_model_cls"),
     "request_validation": (SamplingParams, "_validate_diffusion"),
     "structured_output_validation": (SamplingParams, "_validate_structured_outputs"),
     "constraint_compilation": (AsyncLLM, "add_request"),
@@ -76,6 +77,7 @@ def test_the_patches_are_frozen() -> None:
     names = [patch.__name__ for patch in compat.PATCHES]
     assert names == [
         "runner_without_triton",
+        "unknown_architecture",
         "request_validation",
         "structured_output_validation",
         "constraint_compilation",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
+
 import pytest
 
 pytest.importorskip("vllm", reason="the report is about vLLM's seams")
@@ -9,6 +13,7 @@ pytest.importorskip("vllm", reason="the report is about vLLM's seams")
 from vllm_diffusion import __version__, cli, compat, doctor
 from vllm_diffusion.families import FAMILIES
 from vllm_diffusion.kernels import dispatch
+from vllm_diffusion.models.registry import MODEL_CLASSES, SERVED, WITHOUT_TRITON
 
 
 @pytest.fixture
@@ -28,9 +33,51 @@ def by_name() -> dict[str, doctor.Finding]:
 def test_a_sound_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.run() == 0
     printed = capsys.readouterr().out
-    for name in ("python", "torch", "vllm", *compat.ACTIVE, *FAMILIES, "row_stats"):
+    for name in ("python", "torch", "vllm", *compat.ACTIVE, *SERVED, "row_stats"):
         assert name in printed
     assert "broken" not in printed
+
+
+def test_every_registered_architecture_is_served_and_listed() -> None:
+    assert SERVED.keys() == FAMILIES.keys() | WITHOUT_TRITON.keys()
+    assert SERVED.keys() == MODEL_CLASSES.keys() | WITHOUT_TRITON.keys()
+    listed = [row.name for row in doctor.findings() if row.topic == "architecture"]
+    assert listed == list(SERVED)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_pipe_gets_a_row_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However narrow the terminal is said to be: what is looked for is found whole."""
+    monkeypatch.setenv("COLUMNS", "40")
+    doctor.run()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [tuple(line.split("\t")) for line in lines]
+    assert rows == [
+        (row.topic, row.name, " ".join(row.value.split()), row.state) for row in doctor.findings()
+    ]
+    assert [line for line in lines if "\tNemotronLabsDiffusionModel\t" in line]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_terminal_gets_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    doctor.run()
+    printed = capsys.readouterr().out
+    assert "vllm-diffusion doctor" in printed and "┃" in printed
+    assert all(name in printed for name in SERVED)
+
+
+@pytest.mark.usefixtures("installed")
+def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [asdict(row) for row in doctor.findings()]
+    monkeypatch.setenv("VLLM_PLUGINS", "")
+    assert cli.main(["doctor", "--json"]) == 1
+    assert "broken" in {row["state"] for row in json.loads(capsys.readouterr().out)}
 
 
 @pytest.mark.usefixtures("installed")

@@ -29,7 +29,6 @@ def test_modules_around_the_core_load_without_vllm() -> None:
     """Neither vLLM nor what comes with it, so that they can be tested and read anywhere."""
     loaded = run(
         "import sys; sys.modules['vllm'] = None\n"
-        "import vllm_diffusion.plan, vllm_diffusion.metrics\n"
         "import vllm_diffusion.attention.virtual, vllm_diffusion.attention.dense\n"
         "import vllm_diffusion.cli, vllm_diffusion.doctor, vllm_diffusion.compat\n"
         "print(sorted({'transformers', 'triton'} & set(sys.modules)))"

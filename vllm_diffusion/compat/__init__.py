@@ -1,9 +1,10 @@
 """Patches on vLLM, for what no registry or hook offers.
 
-One function each, in the file of the process that it acts in: ``frontend``, ``core``, ``worker``.
-Every patch touches diffusion architectures of this package only, is applied once a process, and
-checks its target: when vLLM has moved, ``RuntimeError`` names the target and the version instead of
-a silent change. ``ACTIVE`` lists what has been applied, for ``vllm-diffusion doctor``.
+One function each, in the file of the process that it acts in: ``frontend``, ``core``, ``worker``;
+``patch`` is what they share. Every patch touches diffusion architectures of this package only, is
+applied once a process, and checks its target: when vLLM has moved, ``RuntimeError`` names the
+target and the version instead of a silent change. ``ACTIVE`` lists what has been applied, for
+``vllm-diffusion doctor``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from vllm_diffusion.compat.patch import ACTIVE
 
 PATCHES: tuple[Callable[[], None], ...] = (
     core.runner_without_triton,
+    core.unknown_architecture,
     frontend.request_validation,
     frontend.structured_output_validation,
     frontend.constraint_compilation,

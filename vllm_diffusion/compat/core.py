@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.compat.patch import has_kernels, once, take
 
 if TYPE_CHECKING:
-    from vllm.config import VllmConfig
+    from vllm.config import ModelConfig, VllmConfig
 
 
 @once
@@ -38,6 +38,34 @@ def runner_without_triton() -> None:
 
     VllmConfig.use_v2_model_runner = property(use_v2_model_runner)  # type: ignore[assignment]
     VllmConfig._validate_v2_model_runner = _validate_v2_model_runner  # type: ignore[method-assign]
+
+
+@once
+def unknown_architecture() -> None:
+    """vLLM's error for an unknown diffusion model goes on with what is served here.
+
+    Without it the error lists vLLM's own few hundred architectures, and neither
+    this package's families nor the option that names one of them. Acts in every
+    process that makes a model's config; nothing is refused that vLLM serves.
+    Remove when vLLM asks plugins about architectures that it does not know.
+    """
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    registry = type(ModelRegistry)
+    original = take(registry, "inspect_model_cls")
+
+    def inspect_model_cls(self: Any, architectures: Any, model_config: ModelConfig) -> Any:
+        try:
+            return original(self, architectures, model_config)
+        except ValueError as error:
+            from vllm_diffusion.models import parser
+
+            names = ("architectures", "model_type", "auto_map", *parser.FIELD_HINTS)
+            config = model_config.hf_config
+            parser.add_hint(error, {name: getattr(config, name, None) for name in names})
+            raise
+
+    registry.inspect_model_cls = inspect_model_cls  # type: ignore[method-assign]
 
 
 @once

@@ -1,7 +1,11 @@
-"""The denoising step: logits in, canvases out. Start with ``step.py``.
+"""The denoising step: logits in, canvases out. Start with ``step``.
 
-``step`` (one step for a batch), ``sample`` (candidate tokens and how sure the
-model is of them), ``random`` (counter-based draws), ``shape`` and ``bad_words`` (what
-requests ask of the logits), ``logprobs`` (scores of accepted tokens), ``policies`` (which
-positions are accepted). Torch alone; batched over requests; no host sync.
+Torch alone; batched over requests; no host sync.
+
+- ``step``: one step for a batch
+- ``sample``, ``random``: candidate tokens and how sure the model is of them; counter-based draws
+- ``accept``, ``schedule``, ``policies``: which positions are accepted
+- ``settle``, ``edit``, ``verify``: when a block is finished; edits; drafts against the causal mode
+- ``shape``, ``bad_words``: what requests ask of the logits
+- ``logprobs``: scores of accepted tokens
 """

@@ -4,17 +4,15 @@ Every operation is defined once, in torch; C++ (sources in ``csrc``) has the sam
 tested equal to it. It runs for CPU tensors when the library loaded; torch runs for other devices,
 and on the CPU without the library. Nothing here imports vllm.
 
-===================  ==================  =========================================================
-operation            C++                 torch
-===================  ==================  =========================================================
-``row_stats``        ``cpu_row_stats``   ``reference``
-the denoising step   ``cpu_denoise``     ``denoise.step``, which also has what is not plain
-===================  ==================  =========================================================
+====================  ===================  ====================================================
+operation             C++                  torch
+====================  ===================  ====================================================
+``row_stats``         ``cpu_row_stats``    ``reference``
+the denoising step    ``cpu_denoise``      ``denoise.step``, which also has what is not plain
+``class_stats``       ``cpu_class_stats``  ``structured.class_stats``
+sums over automata    ``cpu_lattice``      ``structured.posterior``
+====================  ===================  ====================================================
 
-Files:
-    dispatch.py       what callers use: picks an implementation, says which one and why
-    reference.py      torch definition of row_stats, result type, argument checks
-    library.py        loads the compiled library ``_cpu_ops``
-    cpu_row_stats.py  binding of row_stats
-    cpu_denoise.py    binding of the denoising step
+``dispatch`` is what callers use: it picks an implementation, says which one and why. ``library``
+loads the compiled library ``_cpu_ops``.
 """

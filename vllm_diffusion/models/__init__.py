@@ -1,8 +1,11 @@
 """Model classes, config shims and what serving them asks of vLLM's config.
 
-``registry`` (architecture -> class and shim), ``configs`` (config.json without
-remote code), ``qwen``, ``llama``, ``bailing`` (model classes, by vLLM's network),
-``startup`` and ``serving`` (limits and defaults, set at start-up), ``checkpoint``
-(its checks, on ``headers`` and ``tensors``), ``parser`` (unknown checkpoints),
-``llada2`` (which of two releases).
+- ``registry``: architecture -> class, shim and hook
+- ``configs``: ``config.json`` without remote code
+- ``qwen``, ``llama``, ``bailing``, ``diffusion_gemma``: model classes, by vLLM's network;
+  ``block_diffusion``: what makes them diffusion models
+- ``parser``: overrides, and a hint in vLLM's errors for checkpoints that nothing serves
+- ``startup``, ``serving``: what is set and checked at start-up: the model's config, then vLLM's
+- ``checkpoint``, ``headers``, ``tensors``, ``llada2``: checks before weights are read; which of two
+  releases
 """

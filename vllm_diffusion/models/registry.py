@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from vllm_diffusion.families import FAMILIES
+
 _MODELS = "vllm_diffusion.models"
 
 MODEL_CLASSES: dict[str, str] = {
@@ -28,6 +30,12 @@ WITHOUT_TRITON: dict[str, str] = {
     "DiffusionGemmaForBlockDiffusion": f"{_MODELS}.diffusion_gemma:DiffusionGemmaForBlockDiffusion",
 }
 """vLLM decodes these itself, on Triton: here only where there is none, and not in FAMILIES."""
+
+SERVED: dict[str, str] = {
+    **{record.architecture: record.title for record in FAMILIES.values()},
+    "DiffusionGemmaForBlockDiffusion": "DiffusionGemma",
+}
+"""The name for people of every architecture that is served, by ``architectures[0]``."""
 
 CONFIG_SHIMS: dict[str, str] = {
     "sdar": f"{_MODELS}.configs.qwen:SDARConfig",
@@ -82,13 +90,14 @@ def register() -> None:
     from vllm.transformers_utils import config as vllm_configs
     from vllm.triton_utils import HAS_TRITON
 
-    from vllm_diffusion.models.parser import DiffusionAwareParser
+    from vllm_diffusion.models.parser import in_front_of
     from vllm_diffusion.models.startup import DiffusionStartup
 
     for model_type, path in CONFIG_SHIMS.items():
         vllm_configs._CONFIG_REGISTRY[model_type] = _load(path)
     # vLLM's own function for this warns about the replacement in every process.
-    vllm_configs._CONFIG_FORMAT_TO_CONFIG_PARSER["hf"] = DiffusionAwareParser
+    parsers = vllm_configs._CONFIG_FORMAT_TO_CONFIG_PARSER
+    parsers["hf"] = in_front_of(parsers["hf"])
     for architecture, path in MODEL_CLASSES.items():
         if architecture not in ModelRegistry.models:
             ModelRegistry.register_model(architecture, path)

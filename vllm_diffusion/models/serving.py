@@ -139,6 +139,13 @@ def _refuse_unsupported(vllm_config: VllmConfig) -> None:
         raise ValueError(
             "--pipeline-parallel-size must be 1 for diffusion models; use tensor parallelism"
         )
+    if parallel.enable_batch_sharded_sampling:
+        # A rank would get the logits of its own requests alone, where vLLM's network can shard them
+        # (Llama's), and the others' canvases would go without a step.
+        raise ValueError(
+            "--enable-batch-sharded-sampling does not apply to diffusion models, whose ranks all "
+            "denoise the whole batch; leave it out"
+        )
     if vllm_config.speculative_config is not None:
         raise ValueError("--speculative-config does not apply to diffusion models; leave it out")
     if vllm_config.model_config.logits_processors:

@@ -1,11 +1,15 @@
 """The front end: what a request may ask for, and what its response says.
 
-In the order in which a request meets them: ``gate`` and ``body`` (what no body may hold),
-``request_models`` and ``routes`` (how it is read), ``admission`` with ``fields``, ``forms`` and
-``templates`` (what would be ignored is refused), ``tool_grammar`` (the form of calls),
-``validation`` with ``sampling_fields``, ``structured``, ``wording`` and ``room`` (sampling
-parameters, for ``LLM()`` too), ``reasoning`` (levels), ``acceptance`` (when a stream begins),
-``token_feed`` (parsers read token by token), ``handlers`` and ``response`` (what is said beside the
-text), ``errors`` (what a refusal looks like), ``prometheus`` (counters on ``/metrics``).
-``install`` puts it all into vLLM's server.
+``install`` puts it all into vLLM's server. In the order in which a request meets them:
+
+- ``gate``, ``body``: what no body may hold; ``request_models``, ``routes``: how it is read
+- ``admission`` with ``fields``, ``forms`` and ``templates``: what would be ignored is refused;
+  ``refusal``: in which words
+- ``tool_grammar``, ``reasoning``: the form of calls; levels of effort
+- ``validation`` with ``sampling_fields``, ``structured`` and ``wording``: sampling parameters, for
+  ``LLM()`` too
+- ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
+- ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
+- ``handlers``, ``response``: what is said beside the text; ``errors``: what a refusal looks like
+- ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends
 """

@@ -1,10 +1,11 @@
 """What becomes of every field of a request, one record each.
 
 Data alone: ``admission`` refuses by it, ``scripts/field_tables.py`` writes ``docs/api.md`` from it,
-and tests hold it against vLLM's request models and a real server. ``SHARED`` are fields of chats
-and completions, ``CHAT`` and ``COMPLETION`` those of one; ``OTHERS`` are fields that vLLM's models
-do not have, and would drop. ``RESPONSES`` and ``MESSAGES`` are whole routes, with others of their
-own.
+and tests hold it against vLLM's request models and a real server. A ``record`` says what becomes of
+a field. ``SHARED`` (``shared``) are fields of chats and completions, ``CHAT`` and ``COMPLETION``
+(``openai``) those of one; ``OTHERS`` (``others``) are fields that vLLM's models do not have, and
+would drop. ``RESPONSES`` and ``MESSAGES`` (``responses``, ``messages``) are whole routes, with
+others of their own.
 """
 
 from vllm_diffusion.server.fields.messages import MESSAGES, MESSAGES_OTHERS

@@ -1,0 +1,144 @@
+"""Checkpoints and options that are refused at start-up, before weights are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from vllm.engine.arg_utils import EngineArgs
+
+from tests import foreign
+from tests.checkpoints import fast_dllm_v2, illada, llada, llada2, llada_moe, sdar
+from tests.refusals.record import Case
+from vllm_diffusion import plugin
+
+FOLDERS = ("models/startup.py", "models/serving.py", "models/checkpoint.py", "models/headers.py")
+WEIGHTS = "model.safetensors"
+
+OPTIONS: list[dict[str, Any]] = [
+    *({"additional_config": {"diffusion": value}}
+      for value in (["threshold", 0.5], {"tau": 0.5}, {"threshold": 2}, {"policy": "greedy"})),
+    {"diffusion_config": {"canvas_length": 3}},
+    {"diffusion_config": {"canvas_length": 8},
+     "additional_config": {"diffusion": {"block_length": 4}}},
+    {"block_size": 18},
+    {"max_num_batched_tokens": 7, "max_num_seqs": 4, "max_model_len": 4},
+    {"long_prefill_token_threshold": 3},
+    {"max_model_len": 3},
+    {"pipeline_parallel_size": 2},
+    {"enable_batch_sharded_sampling": True},
+    {"logits_processors": ["a.module:Processor"]},
+    {"scheduler_cls": "a.module.OtherScheduler"},
+    {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2,
+                            "prompt_lookup_max": 2}},
+]  # fmt: skip
+
+
+def _changed(folder: Path, **changes: torch.Tensor | None) -> Path:
+    tensors = load_file(folder / WEIGHTS) | changes
+    save_file({name: t for name, t in tensors.items() if t is not None}, folder / WEIGHTS)
+    return folder
+
+
+def _cut(folder: Path, keep: int | None) -> Path:
+    file = sdar.write(folder) / WEIGHTS
+    file.write_bytes(
+        file.read_bytes()[:keep] if keep else b"version https://git-lfs.github.com/v1\n"
+    )
+    return folder
+
+
+def _listed(folder: Path) -> Path:
+    sdar.write(folder)
+    index = {"weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def _stray(folder: Path, name: str) -> Path:
+    sdar.write(folder)
+    save_file({name: torch.zeros(128)}, folder / "adapter_model.safetensors")
+    return folder
+
+
+def _mask(folder: Path, mask_id: int) -> Path:
+    sdar.write(folder, tokenizer=True, mask_token_id=mask_id)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 6]}))
+    return folder
+
+
+def _unknown(folder: Path, **changes: Any) -> Path:
+    path = foreign.write(folder) / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: v for name, v in config.items() if v is not None}))
+    return folder
+
+
+CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
+    "a tensor is missing": lambda f: _changed(
+        sdar.write(f), **{"model.layers.1.self_attn.q_norm.weight": None}
+    ),
+    "a tensor's shape": lambda f: _changed(
+        llada.write(f), **{"model.transformer.blocks.1.ff_proj.weight": torch.zeros(200, 128)}
+    ),
+    "a file that was cut": lambda f: _cut(f, -100),
+    "a file that is no safetensors file": lambda f: _cut(f, None),
+    "a file that is missing": _listed,
+    "a file of something else": lambda f: _stray(f, "layers.0.lora_A.weight"),
+    "a tensor that is there twice": lambda f: _stray(f, "model.norm.weight"),
+    "weights that are not quantised": lambda f: sdar.write(
+        f, quantization_config={"quant_method": "fp8"}
+    ),
+    "no mask token": fast_dllm_v2.write,
+    "a mask that is the end": lambda f: _mask(f, 2),
+    "a mask that is the other end": lambda f: _mask(f, 6),
+    "a mask that is a word": lambda f: _mask(f, 100),
+    "LLaDA2.2": lambda f: llada2.write(f, release="2.2"),
+    "LLaDA with other blocks": lambda f: llada.write(f, block_type="sequential"),
+    "LLaDA-MoE without norms": lambda f: llada_moe.write(f, qk_layernorm=False),
+    "iLLaDA with another norm": lambda f: illada.write(f, layer_norm_eps=1e-5),
+}
+UNKNOWN: dict[str, dict[str, Any]] = {
+    "vLLM does not know it": {"auto_map": None, "model_type": "qwen3"},
+    "vLLM wants remote code": {},
+}
+"""vLLM's own words, of which only ours are written down."""
+
+
+def _start(folder: Path, **args: Any) -> None:
+    EngineArgs(model=str(folder), skip_tokenizer_init=True, **args).create_model_config()
+
+
+def _serve(folder: Path, **args: Any) -> None:
+    settings: dict[str, Any] = {"max_model_len": 512, "skip_tokenizer_init": True} | args
+    EngineArgs(model=str(folder), **settings).create_engine_config()
+
+
+def _hint(folder: Path) -> None:
+    try:
+        _start(folder)
+    except (ValueError, RuntimeError) as error:
+        hint = str(error).partition("A hint of ")[2]
+        raise ValueError(hint.partition(" [type=")[0]) from error  # as pydantic has it
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    """Args: folder: an empty one, in which checkpoints are written."""
+    plugin.register()
+    for number, (name, write) in enumerate(CHECKPOINTS.items()):
+        yield Case(f"checkpoint: {name}", partial(_made, write, folder / f"{number}"))
+    for name, changes in UNKNOWN.items():
+        call = partial(_hint, _unknown(folder / f"unknown-{len(changes)}", **changes))
+        yield Case(f"checkpoint, our hint: {name}", call)
+    sound = sdar.write(folder / "sound", block_size=4)
+    for options in OPTIONS:
+        yield Case(f"options: {json.dumps(options)}", partial(_serve, sound, **options))
+
+
+def _made(write: Callable[[Path], Path], folder: Path) -> None:
+    _start(write(folder))
