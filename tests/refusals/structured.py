@@ -21,6 +21,7 @@ from vllm_diffusion.structured.limits import Limits
 from vllm_diffusion.wording import Wording
 
 FOLDERS = ("structured/compiler.py", "structured/json_schema", "structured/structural_tag.py",
+           "structured/qwen_xml.py", "structured/grammar_text.py",
            "structured/regex_ast.py")  # fmt: skip
 OBJECT = {"type": "object"}
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -92,11 +93,36 @@ FORMATS: list[Any] = [
         {"type": "repeat", "content": TEXT, "min": 0, "max": 9999},
         {"type": "any_text", "max_tokens": 5},
         {"type": "any_text", "excludes": [5]},
+        {"type": "any_text", "max_chars": -1},
+        {"type": "any_text", "max_chars": "a"},
+        {"type": "dispatch", "rules": [["a"]]},
+        {"type": "dispatch", "rules": []},
+        {"type": "json_schema", "json_schema": {}, "excludes": ["a"]},
+        {"type": "grammar", "grammar": " "},
+        {"type": "grammar", "grammar": "start: ("},
         {"type": "triggered_tags", "triggers": [5], "tags": [TAG]},
         {"type": "triggered_tags", "triggers": ["x"], "tags": [TAG]},
         {"type": "triggered_tags", "triggers": [], "tags": [TAG]},
     )),
 ]  # fmt: skip
+
+INNER = {"type": "object", "properties": {}, "additionalProperties": False}
+QWEN: list[Any] = [
+    {**INNER, "minProperties": 1},
+    {**INNER, "required": ["a"]},
+    *({**INNER, "properties": {name: schema}} for name, schema in (
+        ("a>b", {"type": "string"}),
+        ("a", {"$ref": "#/$defs/b", "type": "string"}),
+        ("a", {"type": "string", "minLength": 3}),
+        ("a", {"anyOf": [{"type": "string"}] * 99}),
+        ("a", {"enum": ["</parameter>"]}),
+        ("a", {"type": "array"}),
+        ("a", {"type": "object"}),
+        ("a", {"type": "array", "items": {"type": "string", "pattern": "b"}}),
+        ("a", {"type": "array", "items": {"type": ["string", "null"]}}),
+    )),
+]  # fmt: skip
+FORMATS += [{"format": {"type": "qwen_xml_parameter", "json_schema": schema}} for schema in QWEN]
 
 OTHERS: list[tuple[str, str]] = [
     ("choice", "[]"), ("choice", "5"), ("choice", "[5]"), ("choice", '["\\ud800"]'),

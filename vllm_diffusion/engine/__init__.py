@@ -11,7 +11,8 @@ Worker:
   each request does in it, corrections, the second sequence of guided requests
 - ``sampler``, ``canvases``, ``requests``, ``draws``: the denoising step on the runner's batch, its
   canvases, what each slot's request asked for, which rows are drawn from
-- ``cpu_step``: the plain step in one C++ call
+- ``cpu_step``, ``cpu_constrained``: the plain step in one C++ call; that of constrained requests
+- ``rehearsal``: the memory of a step's sampling, for vLLM's profile
 - ``extras``, ``shaping``, ``slot_lists``, ``logprobs``: what requests ask for besides tokens
 - ``grammars``, ``matchers``, ``constrained``, ``constrained_draws``: requests that are held to a
   constraint, and their candidates

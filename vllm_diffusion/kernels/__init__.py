@@ -9,10 +9,11 @@ operation             C++                  torch
 ====================  ===================  ====================================================
 ``row_stats``         ``cpu_row_stats``    ``reference``
 the denoising step    ``cpu_denoise``      ``denoise.step``, which also has what is not plain
-``class_stats``       ``cpu_class_stats``  ``structured.class_stats``
+that under automata   ``cpu_constrained``  ``structured.block_text``, ``engine.constrained``
+sums, draws by class  ``cpu_class_stats``  ``structured.class_stats``, ``structured.class_draws``
 sums over automata    ``cpu_lattice``      ``structured.posterior``
 ====================  ===================  ====================================================
 
 ``dispatch`` is what callers use: it picks an implementation, says which one and why. ``library``
-loads the compiled library ``_cpu_ops``.
+loads the compiled library ``_cpu_ops``. ``tiles`` bounds the memory of what is made in torch.
 """

@@ -10,6 +10,7 @@
   ``LLM()`` too
 - ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
+- ``finished``: a finished text is checked before its end is told
 - ``handlers``, ``response``: what is said beside the text; ``errors``: what a refusal looks like
 - ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends
 """
