@@ -50,7 +50,7 @@ test: setup $(TRITON) ## run the unit, parity and server tests (ARGS= goes to py
 check: setup ## format, lint, types of the core, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $$($(BIN)/python scripts/core.py)
+	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
 fix: setup ## format, and mend what the linter can mend

@@ -79,7 +79,8 @@ def class_stats(
     Args:
         level: a name of ``LEVELS`` instead of the best one, for tests.
     """
-    shape, kept = (len(row_R), num_classes), []
+    shape = (len(row_R), num_classes)
+    kept: list[Any] = []
     arguments = _rows(logits_NV, row_R, classes_R, num_classes, excluded, level, kept)
     # Allocated by NumPy: see ``cpu_row_stats``.
     total, weighted = (torch.from_numpy(np.empty(shape)) for _ in range(2))
@@ -112,7 +113,8 @@ def class_draws(
         key_R: int64, of ``denoise.random.key_of``.
         level: as above.
     """
-    shape, kept = (len(row_R), num_classes), []
+    shape = (len(row_R), num_classes)
+    kept: list[Any] = []
     arguments = _rows(logits_NV, row_R, classes_R, num_classes, excluded, level, kept)
     total, value = (torch.from_numpy(np.empty(shape)) for _ in range(2))
     token = torch.from_numpy(np.empty(shape, np.int64))

@@ -58,7 +58,7 @@ class NativeAutomaton:
         )
         self._arrays = [np.ascontiguousarray(array, np.int64) for array in arrays]
         for array in (automaton.class_V, order_V):
-            self._arrays.append(np.ascontiguousarray(array, np.int32))  # type: ignore[arg-type]
+            self._arrays.append(np.ascontiguousarray(array, np.int32))
         self._struct = _Automaton(
             *(array.ctypes.data for array in self._arrays),
             automaton.num_states,

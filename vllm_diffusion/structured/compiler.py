@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -227,10 +228,9 @@ class Compiler:
         import llguidance
 
         grammar = llguidance.LLMatcher.grammar_from_regex(to_rust(node))
-        try:
+        hints: tuple[bytes, ...] = ()
+        with suppress(ValueError):
             hints = (shortest(node).encode(),)
-        except ValueError:
-            hints = ()
         return self._grammar(constraint, grammar, hints)
 
     # Mechanisms

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from vllm_diffusion.quote import quoted
 from vllm_diffusion.structured.constraint import RefusedError
@@ -271,9 +271,10 @@ class ToLark(Reader):
         begin, ends = _lark(_text(tag, "begin")[skipped:]), _ends(tag)
         content = tag.get("content")
         parts = _list(content, "elements") if _is(content, "sequence") else [content]
-        if _is(parts[-1], "any_text") and all(ends):
+        last = parts[-1]
+        if _is(last, "any_text") and all(ends):
             before = f"{self._sequence(parts[:-1])} " if parts[:-1] else ""
-            until = self._until(ends, self._excludes(parts[-1]), _most(parts[-1]))
+            until = self._until(ends, self._excludes(last), _most(last))
             return self._rule(f"{begin} {before}{until}")
         return self._rule(f"{begin} {self.of(content)} ({' | '.join(map(_lark, ends))})")
 
@@ -372,7 +373,7 @@ def _up_to(most: int | None) -> str:
     return "*" if most is None else f"{{0,{most}}}"
 
 
-def _is(node: Any, kind: str) -> bool:
+def _is(node: Any, kind: str) -> TypeGuard[Format]:
     return isinstance(node, dict) and node.get("type") == kind
 
 
