@@ -47,7 +47,7 @@ $(TRITON): | setup
 test: setup $(TRITON) ## run the unit, parity and server tests (ARGS= goes to pytest)
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SUITES) $(ARGS)
 
-check: setup ## format, lint, types of the core, unit tests
+check: setup ## format, lint, types, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

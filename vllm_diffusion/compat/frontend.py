@@ -80,7 +80,8 @@ def constraint_compilation() -> None:
     ) -> Any:
         if not serves(self.model_config) or not hasattr(params, "structured_outputs"):
             return await original(self, request_id, prompt, params, *args, **kwargs)
-        from vllm_diffusion.server.compilation import REASONING_ENDED, check_early, prepare
+        from vllm_diffusion.engine.matchers import REASONING_ENDED
+        from vllm_diffusion.server.compilation import check_early, prepare
 
         self.output_processor.isolates = True
         check_early(params, self.model_config)

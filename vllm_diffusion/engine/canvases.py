@@ -155,4 +155,15 @@ def canvases_of(
     columns_7B = np.array(
         (request, slot, cu_num_logits[request], width, rejected, num_rows, end), dtype=np.int64
     )
-    return Canvases(columns_7B, *columns_7B, shift=int(record.logit_shift), **flags)
+    return Canvases(
+        columns_7B,
+        request_B=columns_7B[0],
+        slot_B=columns_7B[1],
+        row_start_B=columns_7B[2],
+        width_B=columns_7B[3],
+        rejected_B=columns_7B[4],
+        num_rows_B=columns_7B[5],
+        end_B=columns_7B[6],
+        shift=int(record.logit_shift),
+        **flags,
+    )

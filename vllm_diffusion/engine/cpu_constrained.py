@@ -10,6 +10,7 @@ Shape suffixes: S slots, R requests in the batch.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class CpuConstraints:
         for slot in slots:
             if slot in self._is_row_true:
                 self._is_row_true.remove(slot)
-                self.failures.run(slot, "A constrained canvas", lambda slot=slot: self._read(slot))
+                self.failures.run(slot, "A constrained canvas", partial(self._read, slot))
 
     def _read(self, slot: int) -> None:
         canvas, row = self.constrained[slot], self.follow_SF[slot].tolist()
@@ -133,7 +134,7 @@ class CpuConstraints:
             self.failures.run(
                 slot,
                 "A constrained canvas",
-                lambda c=constrained, t=tokens, m=masked, e=end: c.walk(t, m, e),
+                partial(constrained.walk, tokens, masked, end),
             )
             if slot in self.failures.of_slot:
                 # Finished, so that the step that says so is this one.

@@ -57,7 +57,8 @@ class BlockDiffusionScheduler(Scheduler):
                     f"of {served}; set --block-size to a multiple of {served}"
                 )
             # Auto-fit may have lowered the limit since start-up.
-            self.max_model_len = self.max_model_len // served * served
+            limit: int = vars(self)["max_model_len"]  # the base class's, which has no type here
+            self.max_model_len = limit // served * served
         # The base class asks this hook how much of a request to schedule.
         self.need_mamba_block_aligned_split = True
         self.progress_of: dict[str, Progress] = {}

@@ -16,7 +16,7 @@ def check_attention(model: nn.Module) -> None:
     Raises:
         ValueError: a layer's backend cannot attend both ways on the paged cache.
     """
-    backends = {
+    backends: set[Any] = {
         module.attn_backend for module in model.modules() if hasattr(module, "attn_backend")
     }
     for backend in backends:
@@ -32,6 +32,8 @@ class BlockDiffusionModel(nn.Module):
 
     Non-causality is not here: it comes with the attention metadata.
     """
+
+    config: Any
 
     @staticmethod
     def get_model_state_cls() -> type[Any]:

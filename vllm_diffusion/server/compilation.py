@@ -110,7 +110,9 @@ async def prepare(
     service = service_of(vllm_config, tokenizer)
     checks_of(vllm_config).start()
     try:
-        return service.known(constraint) or await asyncio.wrap_future(service.submit(constraint))
+        if (known := service.known(constraint)) is not None:
+            return known
+        return await asyncio.wrap_future(service.submit(constraint))
     except Exception as error:
         raise _refused(constraint, params, error) from error
 

@@ -20,8 +20,8 @@ from vllm_diffusion.params import PREFIX
 from vllm_diffusion.server.compilation import checks_of
 from vllm_diffusion.server.prometheus import CheckedTexts
 from vllm_diffusion.server.structured import constraint_of
-from vllm_diffusion.structured.check_service import CheckService, Verdict
-from vllm_diffusion.structured.compile_process import WARM_CHECKS, verdict
+from vllm_diffusion.structured.check_service import CheckService
+from vllm_diffusion.structured.compile_process import WARM_CHECKS, Verdict, verdict
 from vllm_diffusion.structured.constraint import Constraint
 from vllm_diffusion.structured.reasoning import TAIL
 from vllm_diffusion.structured.validity.check import is_cheap
@@ -45,7 +45,8 @@ class _Text:
     """What one answer of a request has come to."""
 
     def __init__(self) -> None:
-        self.text, self.tokens = "", []
+        self.text = ""
+        self.tokens: list[int] = []
 
     def take(self, output: Any, *, is_delta: bool) -> None:
         if is_delta:

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
 
+from vllm_diffusion.structured.compile_process import Verdict
 from vllm_diffusion.structured.constraint import Constraint
 from vllm_diffusion.structured.limits import Limits
 from vllm_diffusion.structured.service import _Process
 
 logger = logging.getLogger(f"vllm.{__name__}")
-
-Verdict = tuple[Literal["valid", "invalid", "unchecked"], str]
-"""What a check has found, and why."""
 
 
 class _CheckProcess(_Process):

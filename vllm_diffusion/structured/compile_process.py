@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from typing import Literal
 
 from vllm_diffusion.structured.constraint import Constraint, RefusedError
 from vllm_diffusion.structured.limits import Limits
@@ -85,7 +86,11 @@ def _serve_checks(connection: Connection, limits: Limits) -> None:
             connection.send(verdict(constraint, text, limits))
 
 
-def verdict(constraint: Constraint, text: str, limits: Limits) -> tuple[str, str]:
+Verdict = tuple[Literal["valid", "invalid", "unchecked"], str]
+"""What was found, and why."""
+
+
+def verdict(constraint: Constraint, text: str, limits: Limits) -> Verdict:
     """What the check of a finished text finds; whatever fails in it is no verdict on the text."""
     from vllm_diffusion.structured.validity.check import InvalidError, check
 

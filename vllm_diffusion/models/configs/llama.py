@@ -76,7 +76,7 @@ class NemotronLabsConfig(DiffusionShim, Ministral3Config):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        rope = self.rope_parameters
+        rope: dict[str, Any] = dict(self.rope_parameters or {})
         beta = rope.get("llama_4_scaling_beta")
         if beta is not None:
             # Queries grow with the position; vLLM reads the two numbers from here.
