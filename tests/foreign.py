@@ -18,8 +18,11 @@ class AcmeDreamConfig(Qwen3Config):
     model_type = "acme_dream"
 """
 MODELING = """
-from transformers import Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM, Qwen3Model
 from .configuration_acme import AcmeDreamConfig
+
+class AcmeDreamModel(Qwen3Model):
+    config_class = AcmeDreamConfig
 
 class AcmeDreamForCausalLM(Qwen3ForCausalLM):
     config_class = AcmeDreamConfig
@@ -34,6 +37,7 @@ def write(folder: Path) -> Path:
         "mask_token_id": 7,
         "auto_map": {
             "AutoConfig": "configuration_acme.AcmeDreamConfig",
+            "AutoModel": "modeling_acme.AcmeDreamModel",
             "AutoModelForCausalLM": f"modeling_acme.{ARCHITECTURE}",
         },
     }

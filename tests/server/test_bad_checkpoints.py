@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     ),
     "unknown architecture": (
         of_unknown_architecture,
-        ["trust_remote_code=True", "diffusion language model (WeDLMForCausalLM, ", *SERVED],
+        ["trust_remote_code=True", "diffusion language model (mask_token_id)", *SERVED],
     ),
     "LLaDA2.2": (
         lambda folder: llada2.write(folder, release="2.2"),

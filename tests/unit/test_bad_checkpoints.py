@@ -282,7 +282,7 @@ def test_an_unknown_diffusion_architecture(tmp_path: Path, fields: dict[str, Any
     config = {name: value for name, value in (UNKNOWN | fields).items() if value is not None}
     (tmp_path / "config.json").write_text(json.dumps(config))
     said = refusal(tmp_path)
-    assert "diffusion language model (WeDLMForCausalLM, " in said
+    assert "diffusion language model (mask_token_id)" in said
     assert "mask_token_id), of which it serves these architectures:" in said
     assert "  SDARForCausalLM: SDAR and TraDo (dense)\n" in said
     assert said.rstrip().count("""--hf-overrides '{"architectures": ["..."]}'""") == 1
