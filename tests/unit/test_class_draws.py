@@ -180,3 +180,12 @@ def assert_as_often(found: Tensor, expected: Tensor) -> None:
     statistic = ((found - expected) ** 2 / expected)[often].sum()
     freedom = (often.sum().double() - 1) / 2
     assert torch.special.gammaincc(freedom, statistic / 2) > 0.01
+
+
+@pytest.mark.parametrize("implementation", ["cpp", "torch"])
+def test_a_step_may_have_no_row_to_read(implementation: str) -> None:
+    logits, row = logits_of(4, 50, 0, torch.float32), np.zeros(0, dtype=np.int64)
+    with forced(implementation):
+        stats = class_stats(logits, row, [], 5, MASK)
+        drawn = class_draws(logits, row, [], 5, MASK, draws_of(0, 50))
+    assert all(tensor.shape == (0, 5) for tensor in (stats.total, stats.token, drawn.token))

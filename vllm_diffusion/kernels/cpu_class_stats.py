@@ -48,7 +48,7 @@ def _rows(
     """The arguments that both functions begin with; ``kept`` holds what they point to."""
     assert logits_NV.stride(1) == 1
     row = np.ascontiguousarray(row_R, dtype=np.int64)
-    fields = np.stack([classes.fields for classes in classes_R])
+    fields = np.array([classes.fields for classes in classes_R], dtype=np.int64)  # or of no rows
     kept += [row, fields]
     best_level = required("class_stats").best_level
     return (
