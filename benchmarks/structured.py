@@ -2,14 +2,15 @@
 
     python benchmarks/structured.py --docs docs
 
-Decodes the bundled model's JSON task (test prompts) greedily in ``LLM()``, one request at a time,
-with no constraint and with the answer's JSON schema, at several acceptance thresholds. A threshold
-of 1 accepts one token a step.
+Decodes the bundled model's JSON task (test prompts) greedily in ``LLM()``: with no constraint, with
+the answer's JSON schema where each request brings a new one, and with schemas seen before. A
+threshold of 1 accepts one token a step.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -23,7 +24,6 @@ sys.path.insert(0, str(ROOT))  # for the packages of this folder, when run as a 
 
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
-from rich.table import Table  # noqa: E402
 
 from benchmarks.serving import machine, markdown  # noqa: E402
 from benchmarks.tiny.prompts import check, load_prompts  # noqa: E402
@@ -31,12 +31,24 @@ from benchmarks.tiny.sample import Sample  # noqa: E402
 from vllm_diffusion.metrics import DecodeMetrics, decode_metrics  # noqa: E402
 
 MODEL = ROOT / "examples" / "models" / "tiny-diffusion"
-HEADER = ("threshold", "schema", "exact", "valid", "tokens/forward", "gain", "ms/forward")
+KINDS = ("none", "new", "seen")
+HEADER = (
+    "threshold",
+    "at a time",
+    "schema",
+    "exact",
+    "valid",
+    "tokens/forward",
+    "tokens/s",
+    "of none",
+    "ms/step",
+    "ms/step more",
+)
 
 
 @dataclass(slots=True)
 class Run:
-    """All answers of one setting."""
+    """All answers of one setting in one pass."""
 
     num_exact: int = 0
     num_valid: int = 0
@@ -44,12 +56,24 @@ class Run:
     seconds: float = 0.0
 
     @property
-    def tokens_per_forward(self) -> float:
-        return sum(m.num_tokens for m in self.metrics) / self.num_forwards
+    def num_tokens(self) -> int:
+        return sum(m.num_tokens for m in self.metrics)
 
     @property
     def num_forwards(self) -> int:
         return sum(m.num_forwards for m in self.metrics)
+
+    @property
+    def tokens_per_forward(self) -> float:
+        return self.num_tokens / self.num_forwards
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.num_tokens / self.seconds
+
+    def ms_per_step(self, concurrency: int) -> float:
+        """Of the engine; requests that are decoded together share its steps."""
+        return 1000 * self.seconds * concurrency / self.num_forwards
 
 
 def schema_of(sample: Sample) -> dict[str, Any]:
@@ -74,22 +98,41 @@ def is_valid(text: str, schema: dict[str, Any]) -> bool:
     return True
 
 
-def decode(llm: Any, samples: list[Sample], threshold: float, has_schema: bool) -> Run:
+def decode(
+    llm: Any, samples: list[Sample], threshold: float, concurrency: int, marks: list[str] | None
+) -> Run:
+    """One pass.
+
+    Args:
+        marks: a title for each schema; a schema with a title of its own is a new one. ``None``
+            asks without schemas.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
-    run = Run()
-    for sample in track(samples, f"threshold {threshold:g}{', schema' * has_schema}"):
-        schema = schema_of(sample)
-        params = SamplingParams(
+    schemas = [schema_of(sample) for sample in samples]
+    params = [
+        SamplingParams(
             temperature=0,
             max_tokens=160,
-            structured_outputs=StructuredOutputsParams(json=schema) if has_schema else None,
+            structured_outputs=StructuredOutputsParams(json=schema | {"title": marks[i]})
+            if marks
+            else None,
             extra_args={"diffusion_policy": "confidence", "diffusion_threshold": threshold},
         )
-        began = time.perf_counter()
-        (answer,) = llm.chat(sample.prompt_messages, params, use_tqdm=False)
-        run.seconds += time.perf_counter() - began
+        for i, schema in enumerate(schemas)
+    ]
+    prompts = [sample.prompt_messages for sample in samples]
+    step = len(samples) if concurrency > 1 else 1
+    run = Run()
+    began = time.perf_counter()
+    answers = [
+        answer
+        for at in range(0, len(samples), step)
+        for answer in llm.chat(prompts[at : at + step], params[at : at + step], use_tqdm=False)
+    ]
+    run.seconds = time.perf_counter() - began
+    for sample, schema, answer in zip(samples, schemas, answers, strict=True):
         text = answer.outputs[0].text
         run.num_exact += check(sample, text)
         run.num_valid += is_valid(text, schema)
@@ -97,19 +140,46 @@ def decode(llm: Any, samples: list[Sample], threshold: float, has_schema: bool) 
     return run
 
 
-def cells(runs: dict[tuple[float, bool], Run], num_samples: int) -> list[list[str]]:
+Key = tuple[float, int, str]
+
+
+def measure(llm: Any, samples: list[Sample], arguments: argparse.Namespace) -> dict[Key, list[Run]]:
+    """Every setting, its kinds in turn, so that a slow minute meets all of them."""
+    settings = list(itertools.product(arguments.thresholds, arguments.concurrency))
+    runs: dict[Key, list[Run]] = {}
+    total = len(settings) * arguments.repeats
+    turns = itertools.product(settings, range(arguments.repeats))
+    for (threshold, concurrency), turn in track(turns, "decoding", total=total):
+        seen = [str(i) for i in range(len(samples))]
+        new = [f"{threshold:g} {concurrency} {turn} {i}" for i in seen]
+        for kind, marks in zip(KINDS, (None, new, seen), strict=True):
+            run = decode(llm, samples, threshold, concurrency, marks)
+            runs.setdefault((threshold, concurrency, kind), []).append(run)
+    return runs
+
+
+def middle(runs: list[Run]) -> Run:
+    """The run of median speed."""
+    return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+
+
+def cells(runs: dict[Key, list[Run]], num_samples: int) -> list[list[str]]:
     rows = []
-    for (threshold, has_schema), run in runs.items():
-        gain = run.tokens_per_forward / runs[threshold, False].tokens_per_forward
+    for (threshold, concurrency, kind), repeats in runs.items():
+        run, free = middle(repeats), middle(runs[threshold, concurrency, "none"])
+        each = run.ms_per_step(concurrency)
         rows.append(
             [
                 f"{threshold:g}",
-                "yes" if has_schema else "no",
+                str(concurrency),
+                kind,
                 f"{run.num_exact / num_samples:.1%}",
                 f"{run.num_valid / num_samples:.1%}",
                 f"{run.tokens_per_forward:.2f}",
-                f"{gain:.2f}",
-                f"{1000 * run.seconds / run.num_forwards:.2f}",
+                f"{run.tokens_per_second:.0f}",
+                f"{run.tokens_per_second / free.tokens_per_second:.2f}",
+                f"{each:.2f}",
+                f"{each - free.ms_per_step(concurrency):.2f}",
             ]
         )
     return rows
@@ -119,8 +189,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[1.0, 0.999, 0.99, 0.9])
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[1.0, 0.999, 0.995, 0.9])
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 16], metavar="N")
     parser.add_argument("--num-prompts", type=int, default=100, metavar="N")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="passes; the median")
     parser.add_argument("--docs", type=Path, metavar="FOLDER", help="write FOLDER/benchmarks.md")
     arguments = parser.parse_args()
     environment = {
@@ -132,28 +204,36 @@ def main() -> None:
     from vllm import LLM
 
     facts = machine.describe("benchmarks/structured.py", environment)
+    if warning := machine.busy_warning(facts):
+        Console().print(f"[yellow]Warning: {warning}.")
     samples = [s for s in load_prompts("test", arguments.num_prompts) if s.task == "json"]
-    llm = LLM(str(MODEL), max_num_seqs=1, max_model_len=1024, kv_cache_memory_bytes=256 << 20)
-    decode(llm, samples[:3], 0.9, True)  # the first request makes the compiler
-    runs = {
-        (threshold, has_schema): decode(llm, samples, threshold, has_schema)
-        for threshold in arguments.thresholds
-        for has_schema in (False, True)
-    }
-    rows = cells(runs, len(samples))
-    table = Table(*HEADER)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    llm = LLM(
+        str(MODEL),
+        max_num_seqs=max(arguments.concurrency),
+        max_model_len=1024,
+        kv_cache_memory_bytes=256 << 20,
+        enable_prefix_caching=False,
+    )
+    warm = [str(i) for i in range(len(samples))]
+    for concurrency in arguments.concurrency:  # also has the schemas seen
+        decode(llm, samples, 0.9, concurrency, warm)
+        decode(llm, samples, 0.9, concurrency, None)
+    rows = cells(measure(llm, samples, arguments), len(samples))
+    print(markdown.table(HEADER, rows))
     if arguments.docs:
         text = f"""## JSON with and without a schema
 
 {markdown.provenance(facts)}
 
-{len(samples)} test prompts of the bundled model's extraction task, greedy, one at a time. Tokens
-per forward count every commit and the prompt; gain is over the same threshold without a schema.
-A block of 16 takes one forward at least, so the gain shrinks where blocks take hardly more without
-a schema. The milliseconds hold the front end, the grammar and its compilation.
+{len(samples)} test prompts of the bundled model's extraction task, greedy, in `LLM()`; median of
+{arguments.repeats} passes. No prefix is cached.
+
+* schema: `none`; `new`: each request brings a schema that was never seen, and waits until it is
+  compiled; `seen`: compiled before.
+* tokens/forward counts every commit and the prompt. A block of 16 takes one forward at least.
+* of none: tokens/s over those without a schema, at the same threshold and concurrency.
+* ms/step: time over the engine's steps, front end and tokenizer included; `more` is the difference
+  to `none`. In the rows `seen` it holds no compilation.
 
 {markdown.table(HEADER, rows)}
 """

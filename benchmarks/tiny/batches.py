@@ -17,6 +17,7 @@ from torch import Tensor
 from .chat import render
 from .sample import Sample
 from .splits import draw_many
+from .tasks.registry import OPEN_WEIGHTS, WEIGHTS
 from .tokenizer import EOS_ID, PAD_ID
 
 Objective = Literal["ar", "diffusion"]
@@ -85,11 +86,11 @@ def collate(items: list[Encoded]) -> Batch:
 
 
 def pool_batches(
-    tokenizer: Tokenizer, seed: str, pool: int, objective: Objective
+    tokenizer: Tokenizer, seed: str, pool: int, objective: Objective, *, is_open: bool = False
 ) -> Iterator[Batch]:
-    """The batches of one pool."""
+    """The batches of one pool; an open one has forms of any name as well."""
     rng = Random(f"{seed}/{pool}/system")
-    samples = draw_many(f"{seed}/{pool}", POOL)
+    samples = draw_many(f"{seed}/{pool}", POOL, weights=OPEN_WEIGHTS if is_open else WEIGHTS)
     items = [encode(tokenizer, _with_system_prompt(sample, rng)) for sample in samples]
     items.sort(key=lambda item: (item.num_positions(objective), len(item.prompt)))
     groups: list[list[Encoded]] = [[]]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from .model import TinyModel
 from .optim import Optimizer
@@ -17,8 +18,11 @@ def checkpoint_path(stage: str) -> Path:
 
 
 def load_model(stage: str) -> TinyModel:
-    """The bf16 model of a stage."""
+    """The bf16 model of a stage, or of a model folder that ``export`` has written."""
     model = TinyModel().bfloat16()
+    if (folder := Path(stage)).is_dir():
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()
     state = torch.load(checkpoint_path(stage), weights_only=False)
     Optimizer(model).load_state_dict(state["optimizer"])
     return model.eval()

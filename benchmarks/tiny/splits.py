@@ -6,12 +6,12 @@ than the one asked for are drawn again. No prompt can therefore be in two splits
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Literal
 
 from .sample import Sample
-from .tasks.registry import TASKS, WEIGHTS
+from .tasks.registry import OPEN_TASKS, TASKS, WEIGHTS
 
 Split = Literal["train", "validation", "test"]
 
@@ -27,15 +27,17 @@ def split_of(sample: Sample) -> Split:
 
 def draw(rng: Random, task: str, split: Split) -> Sample:
     """The next sample of a task that belongs to the split."""
-    while split_of(sample := TASKS[task](rng)) != split:
+    make = (TASKS | OPEN_TASKS)[task]
+    while split_of(sample := make(rng)) != split:
         pass
     return sample
 
 
-def draw_many(seed: str, num_samples: int, split: Split = "train") -> Iterator[Sample]:
+def draw_many(
+    seed: str, num_samples: int, split: Split = "train", weights: Mapping[str, float] = WEIGHTS
+) -> Iterator[Sample]:
     """Samples of tasks drawn by their weights; the seed alone decides which."""
     rng = Random(seed)
-    names = list(TASKS)
-    weights = [WEIGHTS[name] for name in names]
+    names, shares = [*weights], [*weights.values()]
     for _ in range(num_samples):
-        yield draw(rng, rng.choices(names, weights)[0], split)
+        yield draw(rng, rng.choices(names, shares)[0], split)

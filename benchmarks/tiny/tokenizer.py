@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from .chat import CHAT_TEMPLATE, render
-from .paths import TOKENIZER_DIR
+from .paths import MODELS_DIR, TOKENIZER_DIR
 from .splits import draw_many
 
 VOCAB_SIZE = 512
@@ -74,10 +74,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def load_tokenizer() -> Tokenizer:
-    """The trained tokenizer (training it at the first call)."""
+    """The tokenizer trained here, or the bundled pair's, which its weights belong to."""
     path = TOKENIZER_DIR / "tokenizer.json"
     if not path.exists():
-        save_tokenizer(train_tokenizer(), TOKENIZER_DIR)
+        path = MODELS_DIR / "tiny-diffusion" / "tokenizer.json"
     return Tokenizer.from_file(str(path))
 
 

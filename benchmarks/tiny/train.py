@@ -40,8 +40,17 @@ def count_rows(batch: Batch, objective: Objective) -> int:
 class Run:
     """The state of one stage: model, optimizer, position in the data, tokens used."""
 
-    def __init__(self, stage: str, objective: Objective, budget: int, init: str | None) -> None:
+    def __init__(
+        self,
+        stage: str,
+        objective: Objective,
+        budget: int,
+        init: str | None,
+        peak: float = 1.0,
+        is_open: bool = False,
+    ) -> None:
         self.stage, self.objective, self.budget = stage, objective, budget
+        self.peak, self.is_open = peak, is_open
         self.tokenizer = load_tokenizer()
         self.model = load_model(init).train() if init else TinyModel().bfloat16()
         self.optimizer = Optimizer(self.model)
@@ -67,7 +76,7 @@ class Run:
             entropy_weight = ENTROPY_WEIGHT if share > ENTROPY_FROM else 0.0
             loss, accuracy = diffusion_loss(self.model, batch, generator, entropy_weight)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step(schedule(share))
+        self.optimizer.step(self.peak * schedule(share))
         self.progress["tokens"] += count_rows(batch, self.objective)
         self.progress["samples"] += len(batch.tokens_BT)
         return loss.item(), accuracy.item()
@@ -79,7 +88,7 @@ class Run:
         losses, accuracies = [], []
         # Twin and diffusion draw the same samples in the same order.
         seed = "base" if self.stage == "base" else "main"
-        for batch in pool_batches(self.tokenizer, seed, pool, self.objective):
+        for batch in pool_batches(self.tokenizer, seed, pool, self.objective, is_open=self.is_open):
             began, before = time.monotonic(), self.progress["tokens"]
             loss, accuracy = self.step(batch, generator)
             self.progress["seconds"] += time.monotonic() - began
@@ -100,7 +109,9 @@ def main() -> None:
     parser.add_argument("stage", help="name of the checkpoint")
     parser.add_argument("--objective", choices=("ar", "diffusion"), required=True)
     parser.add_argument("--budget", type=float, required=True, help="rows of the network")
-    parser.add_argument("--init", help="stage to start from")
+    parser.add_argument("--init", help="stage or model folder to start from")
+    parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument("--open", action="store_true", help="forms of any name as well: calls.py")
     parser.add_argument("--evaluate-every", type=float, default=3e6, help="rows, 0 for never")
     parser.add_argument("--compile", action="store_true", help="fuse; needs a C++ compiler")
     args = parser.parse_args()
@@ -108,7 +119,7 @@ def main() -> None:
     torch.manual_seed(0)
     if args.compile:
         compile_pointwise()
-    run = Run(args.stage, args.objective, int(args.budget), args.init)
+    run = Run(args.stage, args.objective, int(args.budget), args.init, args.peak, args.open)
     next_evaluation = run.progress["tokens"] + args.evaluate_every
     bar = tqdm(total=run.budget, initial=run.progress["tokens"], unit="tok", mininterval=5)
     while run.progress["tokens"] < run.budget:

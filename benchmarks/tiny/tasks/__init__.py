@@ -3,6 +3,7 @@
 words.py     copy, reverse, spell
 records.py   json, csv, html
 tools.py     tool
+calls.py     extract, call
 code.py      code
 fim.py       fim
 letters.py   letter

@@ -1,6 +1,7 @@
 """All tasks by name, and how often training draws them: the harder ones more often."""
 
 from ..sample import Task
+from .calls import call, extract
 from .code import code
 from .fim import fim
 from .letters import letter
@@ -9,7 +10,19 @@ from .sql import sql
 from .tools import tool
 from .words import copy, reverse, spell
 
-_ALL: tuple[Task, ...] = (copy, reverse, spell, json, csv, html, tool, code, fim, letter, sql)
+_ALL: tuple[Task, ...] = (
+    copy,
+    reverse,
+    spell,
+    json,
+    csv,
+    html,
+    tool,
+    code,
+    fim,
+    letter,
+    sql,
+)
 TASKS: dict[str, Task] = {task.__name__: task for task in _ALL}
 WEIGHTS = dict.fromkeys(TASKS, 1.0) | {
     "json": 2.0,
@@ -20,3 +33,7 @@ WEIGHTS = dict.fromkeys(TASKS, 1.0) | {
     "html": 0.5,
     "letter": 0.5,
 }
+
+# Asked of the bundled pair, which was not trained on them (``train --open``).
+OPEN_TASKS: dict[str, Task] = {"extract": extract, "call": call}
+OPEN_WEIGHTS = WEIGHTS | {"extract": 5.0, "call": 8.0}

@@ -48,12 +48,19 @@ FUNCTIONS: dict[str, tuple[str, dict[str, list[str] | None]]] = {
 }
 
 
-def declare(name: str) -> dict[str, Any]:
-    """The OpenAI declaration of one function."""
-    arguments = FUNCTIONS[name][1]
-    types = {key: {"type": "string" if values else "integer"} for key, values in arguments.items()}
-    parameters = {"type": "object", "properties": types, "required": list(types)}
+def declare_fields(name: str, types: dict[str, str]) -> dict[str, Any]:
+    """The OpenAI declaration of a function whose arguments are all required."""
+    properties = {key: {"type": one} for key, one in types.items()}
+    parameters = {"type": "object", "properties": properties, "required": list(types)}
     return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def declare(name: str) -> dict[str, Any]:
+    """The OpenAI declaration of one of ``FUNCTIONS``."""
+    arguments = FUNCTIONS[name][1]
+    return declare_fields(
+        name, {key: "string" if values else "integer" for key, values in arguments.items()}
+    )
 
 
 def format_call(name: str, arguments: dict[str, Value]) -> str:
