@@ -30,6 +30,10 @@ HANDLERS = (
     ("anthropic_serving_messages", "create_chat_completion"),
 )
 """Where vLLM's server keeps what answers requests, and the method that does."""
+AS_EVENT = "_convert_generation_error_to_streaming_response"
+"""Makes an event of a failed generation in the stream of a response. vLLM's own model of events
+refuses it (openai/responses/serving.py:1397), so the failure itself goes on to ``failed_response``.
+"""
 
 
 def install(state: Any, plan: DecodePlan, served: Served) -> None:
@@ -40,8 +44,7 @@ def install(state: Any, plan: DecodePlan, served: Served) -> None:
         handler = getattr(state, name, None)
         if handler is None:
             continue
-        owner = next((c for c in type(handler).__mro__ if method in vars(c)), type(handler))
-        take(owner, method)
+        _check(handler, method)
         is_response = name == "openai_serving_responses"
         check = {
             "openai_serving_responses": admit_response,
@@ -55,6 +58,9 @@ def install(state: Any, plan: DecodePlan, served: Served) -> None:
         )
         if name == "anthropic_serving_messages":
             wrapped = _raising(wrapped)
+        if is_response:
+            _check(handler, AS_EVENT)
+            setattr(handler, AS_EVENT, _raised)
         setattr(handler, method, wrapped)
         limit_output(handler.default_sampling_params, plan)
     messages = getattr(state, "anthropic_serving_messages", None)
@@ -68,6 +74,15 @@ def admit_batch(request: BatchRequest, served: Served, handler: Any = None) -> N
     """Refuse what ``admit`` does of each chat, and what a batch has no place for."""
     for chat in request.messages[:1]:
         admit(request.to_chat_completion_request(chat), served, handler)
+
+
+def _check(handler: Any, method: str) -> None:
+    """Has vLLM this method still?"""
+    take(next((c for c in type(handler).__mro__ if method in vars(c)), type(handler)), method)
+
+
+def _raised(error: Exception) -> Any:
+    raise error
 
 
 def failed_response(error: Exception, num_sent: int) -> ResponseErrorEvent:
