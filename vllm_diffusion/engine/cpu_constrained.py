@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vllm_diffusion.kernels.cpu_constrained import ConstrainedDenoiser, Follow
-from vllm_diffusion.structured.block_text import TRUSTED
+from vllm_diffusion.structured import block_text
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
 
@@ -106,7 +106,7 @@ class CpuConstraints:
         """One step of a batch all of whose constrained requests C++ follows."""
         slot_R = requests.slot_R.numpy()
         self.to_rows(slot_R.tolist())
-        step = ConstrainedDenoiser(denoiser, self.follow_SF, TRUSTED)
+        step = ConstrainedDenoiser(denoiser, self.follow_SF, block_text.TRUSTED)
         is_left_R = step.fill(logits_NV, requests)
         if is_left_R.any():
             width_R = np.diff(requests.row_border_R.numpy()[: len(slot_R) + 1])
