@@ -170,7 +170,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("grammar", 'root ::= "a" root', "."),
     ("grammar", "  ", "the grammar is empty"),
     ("grammar", "root ::= [", "."),
-    ("structural_tag", {"format": {"type": "grammar", "grammar": "x"}}, "type='grammar'"),
+    ("structural_tag", {"format": {"type": "grammar", "grammar": "x"}}, "cannot be read"),
     ("structural_tag", {}, "a structural tag has a format"),
     ("structural_tag", tag({"type": "json_schema", "json_schema": {"$ref": "#"}}), "finite"),
 ]  # fmt: skip
