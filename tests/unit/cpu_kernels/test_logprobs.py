@@ -8,7 +8,7 @@ import torch
 
 from vllm_diffusion.engine.cpu.logprobs import prompt_logprobs_token_ids, ranks
 
-from .batches import BATCH_SIZES, MAX_LEN, MAX_REQS, VOCAB, ints, random_batch
+from .batches import BATCH_SIZES, MAX_LEN, VOCAB, ints, random_batch
 from .harness import F16, F32, I32, I64, check
 from .oracle import Oracle
 
@@ -70,33 +70,6 @@ def test_rank_of_a_masked_token() -> None:
     out = torch.zeros(1, dtype=I64)
     ranks(out, logits, 3, ints([1], I64), 3, BLOCK_SIZE=8)
     assert out.tolist() == [3]
-
-
-@pytest.mark.parametrize("num_rows", NUM_ROWS)
-@pytest.mark.parametrize("num_topk", [0, 3, 6])
-@pytest.mark.parametrize("max_custom", [4, 6])
-def test_fill_logprob_token_ids(
-    oracle: Oracle, rng: np.random.Generator, num_rows: int, num_topk: int, max_custom: int
-) -> None:
-    num_custom = ints(rng.integers(0, max_custom + 1, MAX_REQS))
-    num_cols = max(num_topk, max_custom)
-    per_request = ints(rng.integers(0, VOCAB, (MAX_REQS, 16)))
-    topk = ints(rng.integers(0, VOCAB, (num_rows, num_topk))) if num_topk else per_request
-    args = [
-        torch.zeros(num_rows, 1 + num_cols, dtype=I64),
-        1 + num_cols,
-        torch.zeros(num_rows, 1 + num_cols, dtype=torch.bool),
-        1 + num_cols,
-        ints(rng.integers(0, VOCAB, num_rows), I64),
-        topk,
-        topk.stride(0),
-        ints(rng.integers(0, MAX_REQS, num_rows), I64),
-        num_custom,
-        per_request,
-        16,
-    ]
-    name = "gpu.sample.logprob._fill_logprob_token_ids_kernel"
-    check(oracle, name, (num_rows,), args, NUM_TOPK=num_topk, PADDED_COLS=8)
 
 
 @pytest.mark.parametrize("num_reqs", BATCH_SIZES)

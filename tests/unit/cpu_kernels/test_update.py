@@ -8,23 +8,9 @@ import torch
 
 from vllm_diffusion.engine.cpu.update import post_update
 
-from .batches import BATCH_SIZES, MAX_LEN, MAX_REQS, VOCAB, cumulative, ints, random_batch
+from .batches import BATCH_SIZES, MAX_LEN, MAX_REQS, VOCAB, ints, random_batch
 from .harness import I32, I64, check
 from .oracle import Oracle
-
-
-@pytest.mark.parametrize("num_reqs", BATCH_SIZES)
-def test_num_sampled_and_rejected(oracle: Oracle, rng: np.random.Generator, num_reqs: int) -> None:
-    batch = random_batch(rng, num_reqs)
-    args = [
-        ints(rng.integers(0, 4, num_reqs)),
-        torch.full((num_reqs,), -7, dtype=I32),
-        batch.seq_lens,
-        cumulative(rng.integers(1, 5, num_reqs)),
-        batch.idx_mapping,
-        batch.prefill_len,
-    ]
-    check(oracle, "gpu.input_batch._get_num_sampled_and_rejected_kernel", (num_reqs,), args)
 
 
 @pytest.mark.parametrize("num_reqs", BATCH_SIZES)
@@ -85,12 +71,3 @@ def test_post_update_stays_inside_the_row() -> None:
     )
     assert all_token_ids.tolist() == [[0, 0, 0, 5], [0, 0, 0, 0]]
     assert total_len.tolist() == [5, 0]
-
-
-@pytest.mark.parametrize("num_reqs", BATCH_SIZES)
-def test_post_update_num_computed_tokens(
-    oracle: Oracle, rng: np.random.Generator, num_reqs: int
-) -> None:
-    batch = random_batch(rng, num_reqs)
-    args = [batch.idx_mapping, batch.num_computed, batch.query_start_loc]
-    check(oracle, "gpu.input_batch._post_update_num_computed_tokens_kernel", (num_reqs,), args)

@@ -5,10 +5,9 @@ kernels. `register()` puts the functions of this package in their place; it acts
 calls it, nothing happens on import.
 
 - ``registry``: kernel name -> replacement, and `register`
-- ``staged_writes``, ``block_tables``, ``inputs``, ``update``, ``kv_cache``: state of the runner
-- ``temperature``, ``gumbel``, ``grammar``, ``logprobs``: sampling
-- ``penalties``, ``bias``, ``bad_words``, ``thinking``, ``trace``, ``sampling_mask``: its options
-- ``ragged``, ``memory``, ``bits``, ``logits``, ``noise``, ``markers``: what the kernels are made of
+- ``staged_writes``, ``block_tables``, ``inputs``, ``update``: state of the runner
+- ``logprobs``: log-probabilities of a prompt
+- ``ragged``, ``memory``: what the kernels are made of
 """
 
 from vllm_diffusion.engine.cpu.registry import register

@@ -1,4 +1,4 @@
-"""Log probabilities, ranks, and the token ids they are reported for."""
+"""Log-probabilities of a prompt, ranks, and the token ids they are reported for."""
 
 from __future__ import annotations
 
@@ -51,46 +51,6 @@ def ranks(
     logits = logits_ptr.float().numpy()
     own = logits[steps(len(logits)), token_ids_ptr.numpy()]
     np.add.reduce(logits >= own[:, None], axis=1, out=output_ptr.numpy())
-
-
-def fill_logprob_token_ids(
-    out_token_ids_ptr: Tensor,
-    out_token_ids_stride: int,
-    out_valid_mask_ptr: Tensor,
-    out_valid_mask_stride: int,
-    sampled_token_ids_ptr: Tensor,
-    topk_indices_ptr: Tensor,
-    topk_indices_stride: int,
-    expanded_idx_mapping_ptr: Tensor,
-    num_per_req_token_ids_ptr: Tensor,
-    per_req_token_ids_ptr: Tensor,
-    per_req_token_ids_stride: int,
-    NUM_TOPK: int,
-    PADDED_COLS: int,
-    **_: Any,
-) -> None:
-    """Replace ``logprob._fill_logprob_token_ids_kernel``: the sampled token, then either the ids
-    the request asked for or the top-k; `out_valid_mask_ptr` says which columns count."""
-    out = out_token_ids_ptr.numpy()
-    is_valid = out_valid_mask_ptr.numpy()
-    req = expanded_idx_mapping_ptr.numpy()
-    num_rows = len(req)
-    out[:num_rows, 0] = sampled_token_ids_ptr.numpy()[:num_rows]
-    is_valid[:num_rows, 0] = True
-    num_custom = num_per_req_token_ids_ptr.numpy()[req]
-    has_custom = (num_custom > 0)[:, None]
-    num_cols = out.shape[1] - 1
-    columns = steps(num_cols)
-
-    custom_cols = min(num_cols, per_req_token_ids_ptr.shape[1])
-    is_custom = columns[:custom_cols] < num_custom[:, None]
-    custom = per_req_token_ids_ptr.numpy()[:, :custom_cols][req]
-    np.copyto(out[:num_rows, 1 : 1 + custom_cols], custom, where=is_custom)
-    is_valid[:num_rows, 1 : 1 + custom_cols] |= is_custom
-    if NUM_TOPK:
-        topk = topk_indices_ptr.numpy()[:num_rows, :NUM_TOPK]
-        np.copyto(out[:num_rows, 1 : 1 + NUM_TOPK], topk, where=~has_custom)
-        is_valid[:num_rows, 1 : 1 + NUM_TOPK] |= ~has_custom
 
 
 def prompt_logprobs_token_ids(

@@ -8,28 +8,14 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from vllm_diffusion.engine.cpu import (
-    bad_words,
-    bias,
-    block_tables,
-    grammar,
-    gumbel,
-    inputs,
-    kv_cache,
-    logprobs,
-    penalties,
-    sampling_mask,
-    staged_writes,
-    temperature,
-    thinking,
-    trace,
-    update,
-)
+from vllm_diffusion.engine.cpu import block_tables, inputs, logprobs, staged_writes, update
 
 Replacement = Callable[..., None]
 
 WORKER = "vllm.v1.worker."
 
+# What a served model launches, and nothing else: the sampling kernels belong to vLLM's sampler,
+# which a denoising step replaces.
 _REPLACEMENTS: dict[str, Replacement] = {
     # Every step.
     "gpu.buffer_utils._apply_write_kernel": staged_writes.apply_write,
@@ -41,35 +27,13 @@ _REPLACEMENTS: dict[str, Replacement] = {
         inputs.combine_sampled_and_draft_tokens
     ),
     "gpu.input_batch._expand_idx_mapping_kernel": inputs.expand_idx_mapping,
-    "gpu.input_batch._get_num_sampled_and_rejected_kernel": (update.get_num_sampled_and_rejected),
     "gpu.input_batch._post_update_kernel": update.post_update,
-    "gpu.input_batch._post_update_num_computed_tokens_kernel": (
-        update.post_update_num_computed_tokens
-    ),
-    # Sampling.
-    "gpu.sample.gumbel._temperature_kernel": temperature.apply_temperature,
-    "gpu.sample.gumbel._gumbel_sample_kernel": gumbel.gumbel_sample,
-    "gpu.sample.min_p._min_p_kernel": temperature.apply_min_p,
-    "gpu.structured_outputs._apply_grammar_bitmask_kernel": grammar.apply_grammar_bitmask,
+    # Log-probabilities of a prompt.
     "gpu.sample.logprob._topk_log_softmax_kernel": logprobs.topk_log_softmax,
     "gpu.sample.logprob._ranks_kernel": logprobs.ranks,
-    "gpu.sample.logprob._fill_logprob_token_ids_kernel": logprobs.fill_logprob_token_ids,
     "gpu.sample.prompt_logprob._prompt_logprobs_token_ids_kernel": (
         logprobs.prompt_logprobs_token_ids
     ),
-    # Options of a request or of the engine.
-    "gpu.sample.penalties._penalties_kernel": penalties.apply_penalties,
-    "gpu.sample.penalties._bincount_kernel": penalties.bincount,
-    "gpu.sample.logit_bias._bias_kernel": bias.apply_bias,
-    "gpu.sample.bad_words._bad_words_kernel": bad_words.apply_bad_words,
-    "gpu.sample.thinking_budget._update_committed_marker_cache_kernel": (
-        thinking.update_committed_marker_cache
-    ),
-    "gpu.sample.thinking_budget._thinking_budget_kernel": thinking.apply_thinking_budget,
-    "gpu.sample.trace_replay._trace_replay_kernel": trace.replay_trace,
-    "gpu.sample.output._compact_sampling_mask_kernel": sampling_mask.compact_sampling_mask,
-    "gpu.metrics.logits._num_nans_kernel": sampling_mask.num_nans,
-    "utils._zero_kv_blocks_kernel": kv_cache.zero_kv_blocks,
 }
 
 # Full name of a kernel -> what stands in for it.

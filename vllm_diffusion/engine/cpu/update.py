@@ -1,4 +1,4 @@
-"""Bookkeeping after a step: what was sampled, what was rejected, how far each request has come."""
+"""Bookkeeping after a step: what was emitted, how far each request has come."""
 
 from __future__ import annotations
 
@@ -8,28 +8,6 @@ import numpy as np
 from torch import Tensor
 
 from vllm_diffusion.engine.cpu.ragged import steps
-
-
-def get_num_sampled_and_rejected(
-    num_sampled_ptr: Tensor,
-    num_rejected_ptr: Tensor,
-    seq_lens_ptr: Tensor,
-    cu_num_logits_ptr: Tensor,
-    idx_mapping_ptr: Tensor,
-    prefill_len_ptr: Tensor,
-    **_: Any,
-) -> None:
-    """Replace ``input_batch._get_num_sampled_and_rejected_kernel``: a request in the middle of its
-    prefill neither samples nor rejects."""
-    req = idx_mapping_ptr.numpy()
-    num_reqs = len(req)
-    samples = seq_lens_ptr.numpy()[:num_reqs] >= prefill_len_ptr.numpy()[req]
-    num_sampled = num_sampled_ptr.numpy()[:num_reqs]
-    num_sampled *= samples
-    cu_logits = cu_num_logits_ptr.numpy()
-    rejected = cu_logits[1 : num_reqs + 1] - cu_logits[:num_reqs]
-    rejected -= num_sampled
-    np.multiply(rejected, samples, out=num_rejected_ptr.numpy()[:num_reqs])
 
 
 def post_update(
@@ -101,16 +79,3 @@ def post_update(
         fits = place < all_token_ids_stride
         owner, place, tokens = owner[fits], place[fits], tokens[fits]
     all_token_ids_ptr.numpy()[owner, place] = tokens
-
-
-def post_update_num_computed_tokens(
-    idx_mapping_ptr: Tensor,
-    num_computed_tokens_ptr: Tensor,
-    query_start_loc_ptr: Tensor,
-    **_: Any,
-) -> None:
-    """Replace ``input_batch._post_update_num_computed_tokens_kernel``: the whole query counts as
-    computed."""
-    req = idx_mapping_ptr.numpy()
-    cu_query = query_start_loc_ptr.numpy()[: len(req) + 1]
-    num_computed_tokens_ptr.numpy()[req] += cu_query[1:] - cu_query[:-1]
