@@ -33,7 +33,7 @@ from rich.table import Table  # noqa: E402
 from benchmarks.serving import machine, markdown  # noqa: E402
 from benchmarks.serving.server import ServerError, check_model  # noqa: E402
 from vllm_diffusion.metrics import DecodeMetrics, decode_metrics  # noqa: E402
-from vllm_diffusion.params import KV_CACHES  # noqa: E402
+from vllm_diffusion.request.params import KV_CACHES  # noqa: E402
 
 Tokens = Sequence[int]
 HEADER = (

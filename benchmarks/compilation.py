@@ -84,7 +84,7 @@ def best_of(call: Callable[[], Any], count: int = 7) -> float:
 
 
 def step_of(compiled: Compiled, words: Vocabulary) -> float:
-    from vllm_diffusion.engine.constrained import Constraints
+    from vllm_diffusion.worker.constrained import Constraints
 
     if compiled.tokens is not None:
         constraints, start = Constraints(MASK), matcher_of(compiled, words)

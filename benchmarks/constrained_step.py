@@ -27,12 +27,12 @@ from rich.table import Table  # noqa: E402
 
 from benchmarks.compilation import CASES, LENGTH, MASK, STOP, vocabulary  # noqa: E402
 from vllm_diffusion.denoise.sample import Draws  # noqa: E402
-from vllm_diffusion.engine.constrained import Constraints  # noqa: E402
-from vllm_diffusion.engine.constrained_draws import Drawing  # noqa: E402
 from vllm_diffusion.structured.compiler import Compiler  # noqa: E402
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher, TokenDfaTables  # noqa: E402
 from vllm_diffusion.structured.limits import Limits  # noqa: E402
 from vllm_diffusion.structured.token_dfa import automaton_of  # noqa: E402
+from vllm_diffusion.worker.constrained import Constraints  # noqa: E402
+from vllm_diffusion.worker.constrained_draws import Drawing  # noqa: E402
 
 NAMES = ("schema, four members", "expression, e-mail", "2,000 choices")
 

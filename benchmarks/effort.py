@@ -28,8 +28,8 @@ from rich.table import Table  # noqa: E402
 from benchmarks.serving import machine, markdown  # noqa: E402
 from benchmarks.tiny.prompts import check, load_prompts  # noqa: E402
 from benchmarks.tiny.sample import Sample  # noqa: E402
-from vllm_diffusion.effort import LEVELS  # noqa: E402
 from vllm_diffusion.metrics import DecodeMetrics, decode_metrics  # noqa: E402
+from vllm_diffusion.request.effort import LEVELS  # noqa: E402
 
 MODEL = ROOT / "examples" / "models" / "tiny-diffusion"
 HEADER = ("diffusion_effort", "threshold", "exact", "tokens/forward", "over medium")

@@ -11,7 +11,7 @@ import vllm.v1.executor.multiproc_executor
 import vllm.v1.worker.cpu_worker
 import vllm.v1.worker.gpu.model_runner  # noqa: F401
 
-import vllm_diffusion.engine.model_state  # noqa: F401
+import vllm_diffusion.worker.model_state  # noqa: F401
 
 # A process that collects garbage would copy every page that it was forked with.
 gc.collect()

@@ -3,14 +3,21 @@
 Nothing is imported here on purpose: vLLM loads ``vllm_diffusion.plugin`` in
 every process, and most of those processes never touch a diffusion model.
 
-- ``plugin``, ``compat``: what vLLM loads: the registration, the patches
-- ``family``, ``families``: what is known of an architecture; ``models``: its classes and checks
-- ``params``, ``effort``, ``wording``, ``plan``: what is asked for, by whom, and what wins
-- ``canvas``, ``denoise``, ``kernels``: the denoising step; ``structured``: what texts are held to
-- ``engine``: engine core and worker; ``attention``: the masks on vLLM's kernels
-- ``server``: the front end; ``metrics``: how a request was decoded
-- ``quote``, ``field_errors``: how messages name a value and a field
-- ``cli``, ``doctor``: the command ``vllm-diffusion``
+A folder belongs to one process of vLLM's, or to none.
+
+Every process: ``plugin`` (the registration), ``compat`` and ``patching`` (patches on vLLM),
+``family`` and ``configs`` (what is known of an architecture), ``startup`` and ``checkpoint`` (what
+is checked before weights are read), ``request`` (what a request asks for), ``metrics`` (how it was
+decoded)
+
+API server: ``server``. Engine core: ``scheduler``. Both engine core and worker: ``isolation``.
+
+Worker: ``worker`` (the step on vLLM's runner), ``batch``, ``sampling``, ``models``, ``cpu``
+
+None, torch alone: ``denoise`` (the denoising step: start there), ``mask_groups`` (which tokens see
+which), ``structured`` (what texts are held to), ``kernels`` (operations in torch and in C++)
+
+``cli`` and ``doctor`` are the command ``vllm-diffusion``.
 """
 
 __version__ = "0.1.0"

@@ -69,13 +69,13 @@ def _seams() -> Iterator[Finding]:
         )
     else:
         yield Finding("seam", ENTRY_POINT_GROUP, "vLLM loads vllm_diffusion in every process")
-    from vllm_diffusion.models.registry import CONFIG_SHIMS, MODEL_CLASSES
-    from vllm_diffusion.models.serving import SCHEDULER
+    from vllm_diffusion.family.registry import CONFIG_SHIMS, MODEL_CLASSES
+    from vllm_diffusion.startup.serving import SCHEDULER
 
     yield Finding("seam", "ModelRegistry, MODELS_CONFIG_MAP", ", ".join(MODEL_CLASSES))
     yield Finding("seam", "config registry", ", ".join(CONFIG_SHIMS))
     yield Finding("seam", "scheduler_cls", SCHEDULER)
-    yield Finding("seam", "ModelState", "vllm_diffusion.engine.model_state.BlockDiffusionState")
+    yield Finding("seam", "ModelState", "vllm_diffusion.worker.model_state.BlockDiffusionState")
 
 
 def _patches() -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def _kernels() -> Iterator[Finding]:
     if HAS_TRITON:
         yield Finding("kernel", "runner kernels", "vLLM's own, in Triton")
     else:
-        from vllm_diffusion.engine.cpu.registry import KERNELS
+        from vllm_diffusion.cpu.registry import KERNELS
 
         yield Finding(
             "kernel",
@@ -110,8 +110,8 @@ def _kernels() -> Iterator[Finding]:
 
 
 def _families() -> Iterator[Finding]:
-    from vllm_diffusion.families import FAMILIES
-    from vllm_diffusion.models.registry import SERVED
+    from vllm_diffusion.family.registry import SERVED
+    from vllm_diffusion.family.rows import FAMILIES
 
     for record in FAMILIES.values():
         low, high = record.block_lengths

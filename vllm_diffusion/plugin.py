@@ -4,7 +4,7 @@
 def register() -> None:
     """Register architectures, config shims and patches; safe to call again."""
     from vllm_diffusion import compat
-    from vllm_diffusion.models import registry
+    from vllm_diffusion.compat import registries
 
-    registry.register()
+    registries.register()
     compat.apply()

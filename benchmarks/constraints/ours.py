@@ -62,10 +62,10 @@ class Answer:
     """
 
     def __init__(self, compiled: Compiled, words: Vocabulary, text: str, noise_LV: Tensor) -> None:
-        from vllm_diffusion.engine.constrained import Constraints
-        from vllm_diffusion.engine.failures import Failures
-        from vllm_diffusion.engine.grammars import ConstrainedStep
+        from vllm_diffusion.isolation.failures import Failures
         from vllm_diffusion.structured.frontier import ConstrainedCanvas
+        from vllm_diffusion.worker.constrained import Constraints
+        from vllm_diffusion.worker.grammars import ConstrainedStep
 
         self.words, self.text, self.noise_LV = words, text.encode(), noise_LV
         self.logits_LV = torch.empty_like(noise_LV)

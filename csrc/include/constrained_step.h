@@ -1,5 +1,5 @@
 // One denoising step of a batch, some of whose requests an automaton over tokens holds. Equal, up to
-// the order of sums, to what engine/sampler.py does with engine/constrained.py and
+// the order of sums, to what worker/sampler.py does with worker/constrained.py and
 // structured/frontier.py, which define it.
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace vd {
 
-// Nats; the entropy of no vocabulary. UNKNOWN in engine/constrained.py.
+// Nats; the entropy of no vocabulary. UNKNOWN in worker/constrained.py.
 constexpr float kUnknown = 1e4f;
 
 class ConstrainedStep {

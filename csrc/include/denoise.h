@@ -195,7 +195,7 @@ class Denoiser {
     return end;
   }
 
-  // Query positions behind the final K and V, as engine/canvases.py has it.
+  // Query positions behind the final K and V, as batch/canvases.py has it.
   int64_t num_rejected(int64_t slot, int64_t width, int64_t query_end) const {
     if (slots_.mask_group == MaskGroup::kCausalContext) return width;
     if (slots_.mask_group == MaskGroup::kFull) return query_end;

@@ -13,7 +13,7 @@ from vllm.v1.attention.backends import cpu_attn
 
 from tests.checkpoints import llada, nemotron_labs, sdar
 from tests.parity.engines import Engine, EnginePool
-from vllm_diffusion.attention import selfcheck
+from vllm_diffusion.worker import attention_check as selfcheck
 
 Builder = cpu_attn.CPUAttentionMetadataBuilder
 FAMILIES = {"block_causal": sdar, "causal_context": nemotron_labs, "full": llada}

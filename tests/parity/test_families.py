@@ -8,7 +8,7 @@ import pytest
 
 from tests.parity.engines import Engine, EnginePool
 from tests.parity.families import FAMILIES, VARIANTS, Family, FamilyYardstick, Mode
-from vllm_diffusion import families
+from vllm_diffusion.family import rows as families
 
 MAX_TOKENS = 30
 

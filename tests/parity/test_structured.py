@@ -17,12 +17,12 @@ from tests.checkpoints import llada, nemotron_labs, sdar
 from tests.parity.engines import Engine, EnginePool, Outcome
 from tests.structured.schemas import schemas
 from tests.structured.texts import grammars, parses, regexes
-from vllm_diffusion.engine.extras import Extras
-from vllm_diffusion.engine.failures import MESSAGES, PREFIX, Failure
-from vllm_diffusion.engine.grammars import Grammars
-from vllm_diffusion.engine.matchers import Matchers
-from vllm_diffusion.engine.scheduler import BlockDiffusionScheduler
+from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure
+from vllm_diffusion.sampling.extras import Extras
+from vllm_diffusion.scheduler.scheduler import BlockDiffusionScheduler
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
+from vllm_diffusion.worker.grammars import Grammars
+from vllm_diffusion.worker.matchers import Matchers
 
 # ``VLLM_DIFFUSION_TEST_SCHEMAS=200`` is the whole collection for each family.
 NUM_SCHEMAS = int(os.environ.get("VLLM_DIFFUSION_TEST_SCHEMAS", "32"))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.refusals.record import Case
-from vllm_diffusion.families import (
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import (
     FAST_DLLM_V2,
     LLADA,
     LLADA2,
@@ -16,12 +17,11 @@ from vllm_diffusion.families import (
     SDAR,
     STABLE_DIFFCODER,
 )
-from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.plan import DecodePlan, make_plan
+from vllm_diffusion.request.plan import DecodePlan, make_plan
+from vllm_diffusion.request.wording import read_wording
 from vllm_diffusion.structured.limits import read_limits
-from vllm_diffusion.wording import read_wording
 
-FOLDERS = ("params.py", "plan.py", "wording.py", "structured/limits.py")
+FOLDERS = ("request/params.py", "request/plan.py", "request/wording.py", "structured/limits.py")
 ODD: tuple[Any, ...] = (None, True, "x", "é" * 300, -1, float("nan"), 10**400, [1], {"a": 1})
 
 FIELDS: list[tuple[FamilyRecord, dict[str, Any]]] = [

@@ -13,8 +13,8 @@ from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
 from tests.refusals.decode import named, plan_of
 from tests.refusals.record import Case
-from vllm_diffusion.families import LLADA, NEMOTRON_LABS, SDAR
-from vllm_diffusion.family import FamilyRecord
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import LLADA, NEMOTRON_LABS, SDAR
 from vllm_diffusion.server import admission, body, compilation, reasoning, templates, tool_grammar
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS
 from vllm_diffusion.server.request_models import (

@@ -17,7 +17,12 @@ from tests.checkpoints import fast_dllm_v2, illada, llada, llada2, llada_moe, sd
 from tests.refusals.record import Case
 from vllm_diffusion import plugin
 
-FOLDERS = ("models/startup.py", "models/serving.py", "models/checkpoint.py", "models/headers.py")
+FOLDERS = (
+    "startup/checkpoint_hook.py",
+    "startup/serving.py",
+    "checkpoint/check.py",
+    "checkpoint/headers.py",
+)
 WEIGHTS = "model.safetensors"
 
 OPTIONS: list[dict[str, Any]] = [

@@ -14,11 +14,11 @@ from typing import Any
 from tests.refusals.decode import named
 from tests.refusals.record import Case
 from tests.unit.structured_inputs import LIMITS, tiny_vocabulary
+from vllm_diffusion.request.wording import Wording
 from vllm_diffusion.structured.compiler import Compiler
 from vllm_diffusion.structured.constraint import Constraint
 from vllm_diffusion.structured.lexical import spec_of
 from vllm_diffusion.structured.limits import Limits
-from vllm_diffusion.wording import Wording
 
 FOLDERS = ("structured/compiler.py", "structured/json_schema", "structured/structural_tag.py",
            "structured/qwen_xml.py", "structured/grammar_text.py",

@@ -18,7 +18,7 @@ from vllm.engine.arg_utils import EngineArgs
 from tests.checkpoints import fast_dllm_v2, llada, llada2, sdar
 from tests.server.process import START_SECONDS, ServerProcess
 from vllm_diffusion import plugin
-from vllm_diffusion.models.registry import SERVED
+from vllm_diffusion.family.registry import SERVED
 
 MISSING = "model.layers.1.self_attn.q_norm.weight"
 MISSHAPEN = "model.transformer.blocks.1.ff_proj.weight"

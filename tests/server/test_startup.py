@@ -18,8 +18,8 @@ from vllm.engine.arg_utils import EngineArgs
 from tests.checkpoints import sdar
 from tests.server.process import ServerProcess
 from vllm_diffusion import plugin
-from vllm_diffusion.models import serving
-from vllm_diffusion.params import DecodeParams
+from vllm_diffusion.request.params import DecodeParams
+from vllm_diffusion.startup import serving
 
 MakeConfig = Callable[..., VllmConfig]
 

@@ -14,9 +14,9 @@ import pytest
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
-from vllm_diffusion.families import LLADA, NEMOTRON_LABS, SDAR
-from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.plan import make_plan
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import LLADA, NEMOTRON_LABS, SDAR
+from vllm_diffusion.request.plan import make_plan
 from vllm_diffusion.server.validation import UNSUPPORTED, check_prompt, validate
 
 MASK_ID = 3

@@ -12,10 +12,10 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from vllm_diffusion.engine.spans import SPAN_RULES, Phase, Progress, Span
-from vllm_diffusion.families import DREAM, FAST_DLLM_V2, LLADA, NEMOTRON_LABS, SDAR
-from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.params import DecodeParams
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import DREAM, FAST_DLLM_V2, LLADA, NEMOTRON_LABS, SDAR
+from vllm_diffusion.mask_groups.spans import SPAN_RULES, Phase, Progress, Span
+from vllm_diffusion.request.params import DecodeParams
 
 MAX_MODEL_LEN = 96
 

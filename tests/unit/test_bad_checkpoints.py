@@ -31,9 +31,9 @@ from tests.checkpoints import (
     stable_diffcoder,
 )
 from vllm_diffusion import plugin
-from vllm_diffusion.models.headers import read_headers
-from vllm_diffusion.models.llada2 import is_edit_trained
-from vllm_diffusion.models.tensors import expected_tensors
+from vllm_diffusion.checkpoint.headers import read_headers
+from vllm_diffusion.checkpoint.llada2 import is_edit_trained
+from vllm_diffusion.checkpoint.tensors import expected_tensors
 
 MODULES = [
     coda, dream, dream_reasoner, fast_dllm_v2, illada, llada, llada2, llada_moe, nemotron_labs,

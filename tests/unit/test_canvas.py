@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vllm_diffusion.canvas import Canvas
+from vllm_diffusion.denoise.canvas import Canvas
 
 MASK_ID = 3
 

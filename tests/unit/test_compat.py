@@ -31,8 +31,8 @@ from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion import compat, plugin
-from vllm_diffusion.families import FAMILIES
-from vllm_diffusion.models import registry
+from vllm_diffusion.compat import registries
+from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.server.ending import UNREAD_SECONDS, Ending
 from vllm_diffusion.server.prometheus import DiffusionProm
 
@@ -182,7 +182,7 @@ def test_vllms_class_is_replaced_where_vllm_refuses_it(
     monkeypatch.setitem(ModelRegistry.models, architecture, before)
     monkeypatch.setattr("vllm.triton_utils.HAS_TRITON", has_triton)
     monkeypatch.setattr(current_platform, "is_cpu", lambda: is_cpu, raising=False)
-    registry.register()
+    registries.register()
     assert (ModelRegistry.models[architecture] is not before) == is_ours
 
 

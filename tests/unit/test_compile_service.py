@@ -21,6 +21,7 @@ pytest.importorskip("msgspec")
 import msgspec
 
 from tests.unit.structured_inputs import LIMITS, tiny_spec, tiny_vocabulary
+from vllm_diffusion.request.wording import Wording
 from vllm_diffusion.structured import service as module
 from vllm_diffusion.structured.compile_process import _answer
 from vllm_diffusion.structured.compiled import Compiled
@@ -29,7 +30,6 @@ from vllm_diffusion.structured.constraint import Constraint, RefusedError
 from vllm_diffusion.structured.lexical import spec_of
 from vllm_diffusion.structured.limits import Limits
 from vllm_diffusion.structured.service import CompileService, _Process
-from vllm_diffusion.wording import Wording
 
 NAME = Constraint("regex", "[a-z]{1,9}")
 REFUSED = Constraint("regex", "(")

@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("llguidance")
 
 from tests.unit.structured_inputs import LIMITS, tiny_vocabulary
+from vllm_diffusion.request.wording import Wording
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.compiler import Compiler
 from vllm_diffusion.structured.constraint import Constraint, RefusedError
 from vllm_diffusion.structured.lexical import spec_of
 from vllm_diffusion.structured.limits import Limits
-from vllm_diffusion.wording import Wording
 
 DAY = {"enum": ["monday", "friday"]}
 S = {"type": "string"}

@@ -14,13 +14,13 @@ from torch import Tensor
 from tests.unit.structured_inputs import LIMITS, dfa_of, vocabulary_of
 from vllm_diffusion.denoise.random import gumbel
 from vllm_diffusion.denoise.sample import Draws
-from vllm_diffusion.engine.constrained import Constraints, Texts
-from vllm_diffusion.engine.constrained_draws import Drawing
 from vllm_diffusion.kernels.dispatch import forced
 from vllm_diffusion.structured.block_text import TRUSTED
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher, TokenDfaTables
 from vllm_diffusion.structured.posterior import Automata, Block, may_follow, path, summed
 from vllm_diffusion.structured.token_dfa import automaton_of, over_tokens
+from vllm_diffusion.worker.constrained import Constraints, Texts
+from vllm_diffusion.worker.constrained_draws import Drawing
 
 SPELLED = [b"", b"", b"a", b"b", b"ab", b"1", b"2", b"12", b"a1", b"ba"]
 STOP, MASK, VOCAB, LENGTH = 1, 0, len(SPELLED), 5

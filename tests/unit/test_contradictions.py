@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from vllm_diffusion.families import FAST_DLLM_V2, LLADA
-from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.params import InvalidFieldError
-from vllm_diffusion.plan import make_plan
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import FAST_DLLM_V2, LLADA
+from vllm_diffusion.request.params import InvalidFieldError
+from vllm_diffusion.request.plan import make_plan
 
 
 def decode(record: FamilyRecord, **fields: Any) -> Any:

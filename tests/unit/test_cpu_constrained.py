@@ -22,15 +22,15 @@ from tests.unit.test_cpu_step import (  # noqa: F401 (a fixture)
     _buffers_of_the_cpu_worker,
     of_policy,
 )
-from vllm_diffusion.engine.constrained import Constraints
-from vllm_diffusion.engine.cpu_step import Kind
-from vllm_diffusion.engine.failures import Failures
-from vllm_diffusion.engine.grammars import Grammars
-from vllm_diffusion.engine.matchers import COMPILED
+from vllm_diffusion.isolation.failures import Failures
 from vllm_diffusion.kernels import dispatch, library
+from vllm_diffusion.request.keys import COMPILED
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher, TokenDfaTables
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.token_dfa import automaton_of, over_tokens
+from vllm_diffusion.worker.constrained import Constraints
+from vllm_diffusion.worker.cpu_step import Kind
+from vllm_diffusion.worker.grammars import Grammars
 
 pytestmark = [
     pytest.mark.skipif(library.library().functions is None, reason=library.library().reason),

@@ -14,12 +14,12 @@ from vllm.platforms import current_platform
 from vllm.v1.worker.cpu.buffer_utils import UvaBuffer
 from vllm.v1.worker.gpu import buffer_utils
 
-from vllm_diffusion.engine.cpu_step import Kind
-from vllm_diffusion.engine.requests import RequestParams
-from vllm_diffusion.engine.sampler import DiffusionSampler
-from vllm_diffusion.families import FAMILIES
+from vllm_diffusion.batch.slots import RequestParams
+from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.kernels import dispatch, library
-from vllm_diffusion.plan import make_plan
+from vllm_diffusion.request.plan import make_plan
+from vllm_diffusion.worker.cpu_step import Kind
+from vllm_diffusion.worker.sampler import DiffusionSampler
 
 pytestmark = [
     pytest.mark.skipif(library.library().functions is None, reason=library.library().reason),

@@ -19,7 +19,7 @@ from tests.unit.denoise_inputs import Step, candidates_of, params_of, random_can
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX
 from vllm_diffusion.denoise.sample import Candidates
 from vllm_diffusion.denoise.step import StepResult
-from vllm_diffusion.family import MaskGroup
+from vllm_diffusion.family.record import MaskGroup
 from vllm_diffusion.kernels import library
 from vllm_diffusion.kernels.cpu_denoise import (
     MASK_GROUPS,

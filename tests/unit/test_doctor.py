@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("vllm", reason="the report is about vLLM's seams")
 
 from vllm_diffusion import __version__, cli, compat, doctor
-from vllm_diffusion.families import FAMILIES
+from vllm_diffusion.family.registry import MODEL_CLASSES, SERVED, WITHOUT_TRITON
+from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.kernels import dispatch
-from vllm_diffusion.models.registry import MODEL_CLASSES, SERVED, WITHOUT_TRITON
 
 
 @pytest.fixture

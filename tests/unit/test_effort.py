@@ -9,11 +9,25 @@ from typing import Any
 import pytest
 
 from vllm_diffusion.denoise.policies import POLICIES
-from vllm_diffusion.effort import BY_BOUND, BY_DOUBT, BY_STEPS, LEVELS, REASONING, reasoning_of
-from vllm_diffusion.families import FAMILIES, LLADA, LLADA2, NEMOTRON_LABS, SDAR, STABLE_DIFFCODER
-from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.params import DecodeParams, InvalidFieldError
-from vllm_diffusion.plan import DecodePlan, make_plan
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import (
+    FAMILIES,
+    LLADA,
+    LLADA2,
+    NEMOTRON_LABS,
+    SDAR,
+    STABLE_DIFFCODER,
+)
+from vllm_diffusion.request.effort import (
+    BY_BOUND,
+    BY_DOUBT,
+    BY_STEPS,
+    LEVELS,
+    REASONING,
+    reasoning_of,
+)
+from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
+from vllm_diffusion.request.plan import DecodePlan, make_plan
 
 MOVED = ("threshold", "max_steps", "edit_threshold", "max_post_steps")
 

@@ -15,10 +15,10 @@ from vllm.v1.worker.cpu.buffer_utils import UvaBuffer
 from vllm.v1.worker.gpu import buffer_utils
 
 from tests.unit.test_cpu_step import MAX_LEN, VOCAB, Worker, of_policy
-from vllm_diffusion.engine import sampler
-from vllm_diffusion.engine.cpu_step import Kind
-from vllm_diffusion.engine.logprobs import AcceptedLogprobs
 from vllm_diffusion.kernels import library
+from vllm_diffusion.sampling.logprobs import AcceptedLogprobs
+from vllm_diffusion.worker import sampler
+from vllm_diffusion.worker.cpu_step import Kind
 
 pytestmark = [
     pytest.mark.skipif(library.library().functions is None, reason=library.library().reason),

@@ -17,7 +17,9 @@ from vllm.transformers_utils import config as vllm_configs
 
 from tests import foreign
 from vllm_diffusion import plugin
-from vllm_diffusion.models import parser, registry
+from vllm_diffusion.compat import registries
+from vllm_diffusion.configs import parser
+from vllm_diffusion.family import registry
 
 HINT = "A hint of vllm_diffusion: this looks like a diffusion language model"
 
@@ -79,8 +81,8 @@ def test_another_plugins_parser_stays_in_place(
             return fields, config
 
     monkeypatch.setitem(vllm_configs._CONFIG_FORMAT_TO_CONFIG_PARSER, "hf", Theirs)
-    registry.register()
-    registry.register()
+    registries.register()
+    registries.register()
     made = model_config(folder, trust_remote_code=True)
     assert made.hf_config.read_by_theirs
     (chosen,) = {type(vllm_configs.get_config_parser("hf"))}

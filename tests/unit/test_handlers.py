@@ -14,8 +14,8 @@ pytest.importorskip("vllm", reason="the handlers are vLLM's")
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.families import FAMILIES
-from vllm_diffusion.plan import DecodePlan, make_plan
+from vllm_diffusion.family.rows import FAMILIES
+from vllm_diffusion.request.plan import DecodePlan, make_plan
 from vllm_diffusion.server.handlers import expected, limit_output, wrap
 
 GENERIC = (

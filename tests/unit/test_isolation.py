@@ -12,7 +12,7 @@ pytest.importorskip("vllm", reason="errors are vLLM's")
 
 from vllm.exceptions import GenerationError, VLLMValidationError
 
-from vllm_diffusion.engine.failures import MESSAGES, PREFIX, Failure, Failures, failure_of
+from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, Failures, failure_of
 from vllm_diffusion.server.outputs import error_of, process_isolated
 from vllm_diffusion.structured.matcher import DeadEndError
 

@@ -138,7 +138,7 @@ def test_named_modules_and_their_names_exist() -> None:
     ("dotted", "known"),
     [
         ("denoise.step", True),
-        ("vllm_diffusion.families.FAMILIES", True),
+        ("vllm_diffusion.family.rows.FAMILIES", True),
         ("denoise.step.no_such_function", False),
         ("server.no_such_module", False),
         ("torch.no_such_name", True),

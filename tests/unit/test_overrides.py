@@ -15,8 +15,9 @@ from vllm.engine.arg_utils import EngineArgs
 
 from tests.checkpoints import stable_diffcoder
 from tests.parity.families import FAMILIES, Family
-from vllm_diffusion import families, plugin
-from vllm_diffusion.models import registry
+from vllm_diffusion import plugin
+from vllm_diffusion.family import registry
+from vllm_diffusion.family import rows as families
 
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.architecture)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from vllm_diffusion.denoise.policies import POLICIES
-from vllm_diffusion.families import FAMILIES, LLADA, LLADA2, SDAR
-from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.params import (
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import FAMILIES, LLADA, LLADA2, SDAR
+from vllm_diffusion.request.params import (
     FIELD_NAMES,
     KV_CACHES,
     PREFIX,

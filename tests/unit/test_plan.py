@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vllm_diffusion.denoise.policies import POLICIES
-from vllm_diffusion.families import (
+from vllm_diffusion.family.rows import (
     DREAM,
     FAMILIES,
     FAST_DLLM_V2,
@@ -16,8 +16,8 @@ from vllm_diffusion.families import (
     NEMOTRON_LABS,
     SDAR,
 )
-from vllm_diffusion.params import DecodeParams, InvalidFieldError
-from vllm_diffusion.plan import DecodePlan, make_plan
+from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
+from vllm_diffusion.request.plan import DecodePlan, make_plan
 
 
 def plan_of(**changes: Any) -> DecodePlan:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vllm_diffusion.quote import LONGEST, LONGEST_MESSAGE, close_to, quoted, shortened
+from vllm_diffusion.request.quote import LONGEST, LONGEST_MESSAGE, close_to, quoted, shortened
 
 MORE = LONGEST + len("...")
 

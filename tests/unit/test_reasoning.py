@@ -18,9 +18,9 @@ from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
 from vllm_diffusion import compat
-from vllm_diffusion.families import LLADA, LLADA2, NEMOTRON_LABS, SDAR
-from vllm_diffusion.family import FamilyRecord
-from vllm_diffusion.plan import make_plan
+from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.family.rows import LLADA, LLADA2, NEMOTRON_LABS, SDAR
+from vllm_diffusion.request.plan import make_plan
 from vllm_diffusion.server.reasoning import settle
 from vllm_diffusion.server.request_models import ChatRequest
 from vllm_diffusion.server.routes import take_routes

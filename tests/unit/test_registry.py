@@ -16,16 +16,17 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.transformers_utils.config import get_config
 
 from tests.checkpoints import dream, dream_reasoner, llada, llada_moe, rnd1, stable_diffcoder
-from vllm_diffusion.families import FAMILIES
-from vllm_diffusion.models import registry
-from vllm_diffusion.models.configs.llama import LLaDAConfig
-from vllm_diffusion.models.configs.qwen import DreamConfig, DreamReasonerConfig, LLaDAMoeConfig
-from vllm_diffusion.models.tensors import LAYOUTS
+from vllm_diffusion.checkpoint.tensors import LAYOUTS
+from vllm_diffusion.compat import registries
+from vllm_diffusion.configs.llama import LLaDAConfig
+from vllm_diffusion.configs.qwen import DreamConfig, DreamReasonerConfig, LLaDAMoeConfig
+from vllm_diffusion.family import registry
+from vllm_diffusion.family.rows import FAMILIES
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _registered() -> None:
-    registry.register()
+    registries.register()
 
 
 def folder_with(tmp_path: Path, config: dict[str, Any]) -> str:
@@ -52,7 +53,7 @@ def test_classes_can_be_imported(architecture: str) -> None:
 @pytest.mark.parametrize("model_type", registry.CONFIG_SHIMS)
 def test_configs_need_no_arguments(model_type: str) -> None:
     """Transformers makes such objects to compare with."""
-    shim = registry._load(registry.CONFIG_SHIMS[model_type])
+    shim = registry.config_shim(model_type)
     assert shim.model_type == model_type
     assert shim().to_dict()["model_type"] == model_type
 

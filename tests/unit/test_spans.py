@@ -18,10 +18,10 @@ from tests.unit.simulated_requests import (
     decode_of,
     simulations,
 )
+from vllm_diffusion.batch.view import view_batch
 from vllm_diffusion.denoise.policies import POLICY_INDEX
-from vllm_diffusion.engine.spans import SPAN_RULES, Phase, Progress
-from vllm_diffusion.engine.view import view_batch
-from vllm_diffusion.families import SDAR
+from vllm_diffusion.family.rows import SDAR
+from vllm_diffusion.mask_groups.spans import SPAN_RULES, Phase, Progress
 
 cases = pytest.mark.parametrize("name", CASES)
 # A run is some twenty queries.

@@ -13,7 +13,7 @@ pytest.importorskip("vllm", reason="start-up is vLLM's")
 from safetensors.torch import load_file, save_file
 
 from tests.checkpoints import llada2
-from vllm_diffusion.models import startup
+from vllm_diffusion.startup import checkpoint_hook as startup
 
 
 def model_config(folder: Path) -> Any:

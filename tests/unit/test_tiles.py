@@ -14,12 +14,12 @@ import torch
 
 from tests.unit.live_bytes import LiveBytes
 from vllm_diffusion.denoise.sample import Draws, candidates
-from vllm_diffusion.engine.rehearsal import rehearse
 from vllm_diffusion.kernels import tiles
 from vllm_diffusion.kernels.dispatch import forced, row_stats
 from vllm_diffusion.structured.class_draws import class_draws
 from vllm_diffusion.structured.class_stats import class_stats
 from vllm_diffusion.structured.token_classes import TokenClasses
+from vllm_diffusion.worker.rehearsal import rehearse
 
 ROWS, VOCAB, MASK, CLASSES = 64 * 32, 157_184, 0, 50
 SOME = 3 * tiles.rows_at_a_time(VOCAB) + 1

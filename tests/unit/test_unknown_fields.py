@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vllm_diffusion.params import InvalidFieldError, read_fields
+from vllm_diffusion.request.params import InvalidFieldError, read_fields
 
 
 @pytest.mark.parametrize("prefix", ["diffusion_", ""])

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vllm_diffusion.attention.dense import block_causal
-from vllm_diffusion.attention.virtual import VirtualSequences, split
+from vllm_diffusion.mask_groups.dense import block_causal
+from vllm_diffusion.mask_groups.sequences import VirtualSequences, split
 
 requests = st.lists(
     st.tuples(

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.structured_inputs import longest_first, vocabulary_of
-from vllm_diffusion.params import InvalidFieldError, read_fields
-from vllm_diffusion.plan import make_plan
+from vllm_diffusion.request.params import InvalidFieldError, read_fields
+from vllm_diffusion.request.plan import make_plan
+from vllm_diffusion.request.wording import WORDING_PARSERS, Wording, read_wording
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.lexical import LexicalMatcher, read_spec, spec_of
 from vllm_diffusion.structured.lexical_dfa import phrases_of
 from vllm_diffusion.structured.matcher import Bits, first_allowed, is_allowed
-from vllm_diffusion.wording import WORDING_PARSERS, Wording, read_wording
 
 STOP, MASK = 0, 1
 ALPHABET = "ab é"
@@ -218,7 +218,7 @@ def test_what_asks_for_nothing() -> None:
 
 def test_requests_alone_have_these_fields() -> None:
     """Neither a server nor a checkpoint does."""
-    from vllm_diffusion.families import SDAR
+    from vllm_diffusion.family.rows import SDAR
 
     def plan(**fields: Any) -> Any:
         shape: dict[str, Any] = {"generation": {}, "options": {}} | fields

@@ -1,10 +1,10 @@
 """Patches on vLLM, for what no registry or hook offers.
 
-One function each, in the file of the process that it acts in: ``frontend``, ``core``, ``worker``;
-``patch`` is what they share. Every patch touches diffusion architectures of this package only, is
-applied once a process, and checks its target: when vLLM has moved, ``RuntimeError`` names the
-target and the version instead of a silent change. ``ACTIVE`` lists what has been applied, for
-``vllm-diffusion doctor``.
+One function each, in the file of the process that it acts in: ``frontend``, ``core``, ``worker``.
+``registries`` fills vLLM's registries; ``patching`` is what patches share. Every patch touches
+diffusion architectures of this package only, is applied once a process, and checks its target: when
+vLLM has moved, ``RuntimeError`` names the target and the version instead of a silent change.
+``ACTIVE`` lists what has been applied, for ``vllm-diffusion doctor``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vllm_diffusion.compat import core, frontend, worker
-from vllm_diffusion.compat.patch import ACTIVE
+from vllm_diffusion.patching import ACTIVE
 
 PATCHES: tuple[Callable[[], None], ...] = (
     core.runner_without_triton,

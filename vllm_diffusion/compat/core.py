@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.compat.patch import has_kernels, once, take
+from vllm_diffusion.patching import has_kernels, once, take
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -58,7 +58,7 @@ def unknown_architecture() -> None:
         try:
             return original(self, architectures, model_config)
         except ValueError as error:
-            from vllm_diffusion.models import parser
+            from vllm_diffusion.configs import parser
 
             names = ("architectures", "model_type", "auto_map", *parser.FIELD_HINTS)
             config = model_config.hf_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.compat.patch import once, serves, take
+from vllm_diffusion.patching import once, serves, take
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
@@ -80,7 +80,7 @@ def constraint_compilation() -> None:
     ) -> Any:
         if not serves(self.model_config) or not hasattr(params, "structured_outputs"):
             return await original(self, request_id, prompt, params, *args, **kwargs)
-        from vllm_diffusion.engine.matchers import REASONING_ENDED
+        from vllm_diffusion.request.keys import REASONING_ENDED
         from vllm_diffusion.server.compilation import check_early, prepare
 
         self.output_processor.isolates = True
@@ -267,10 +267,10 @@ def openai_handlers() -> None:
         model_config = engine_client.vllm_config.model_config
         if not serves(model_config):
             return
-        from vllm_diffusion.models.serving import plan_of
         from vllm_diffusion.server.admission import Served
         from vllm_diffusion.server.finished import get_ready
         from vllm_diffusion.server.install import install
+        from vllm_diffusion.startup.serving import plan_of
 
         plan = plan_of(model_config)
         get_ready(engine_client.vllm_config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_diffusion.compat.patch import once, take
+from vllm_diffusion.patching import once, take
 
 
 @once
@@ -19,13 +19,11 @@ def sample_in_the_same_call() -> None:
     """
     from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 
-    from vllm_diffusion.engine.model_state import BlockDiffusionState
-
     original = take(GPUModelRunner, "execute_model")
 
     def execute_model(self: Any, *args: Any, dummy_run: bool = False, **kwargs: Any) -> Any:
         output = original(self, *args, dummy_run=dummy_run, **kwargs)
-        is_ours = isinstance(self.model_state, BlockDiffusionState)
+        is_ours = getattr(self.model_state, "samples_in_the_same_call", False)
         if output is None and is_ours and not dummy_run:
             return self.sample_tokens(None)
         return output

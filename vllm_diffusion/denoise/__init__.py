@@ -3,6 +3,7 @@
 Torch alone; batched over requests; no host sync.
 
 - ``step``: one step for a batch
+- ``canvas``: the canvases of all requests: tokens, what is masked, steps
 - ``sample``, ``random``: candidate tokens and how sure the model is of them; counter-based draws
 - ``accept``, ``schedule``, ``policies``: which positions are accepted
 - ``settle``, ``edit``, ``verify``: when a block is finished; edits; drafts against the causal mode

@@ -9,7 +9,7 @@ operation             C++                  torch
 ====================  ===================  ====================================================
 ``row_stats``         ``cpu_row_stats``    ``reference``
 the denoising step    ``cpu_denoise``      ``denoise.step``, which also has what is not plain
-that under automata   ``cpu_constrained``  ``structured.block_text``, ``engine.constrained``
+that under automata   ``cpu_constrained``  ``structured.block_text``, ``worker.constrained``
 sums, draws by class  ``cpu_class_stats``  ``structured.class_stats``, ``structured.class_draws``
 sums over automata    ``cpu_lattice``      ``structured.posterior``
 ====================  ===================  ====================================================

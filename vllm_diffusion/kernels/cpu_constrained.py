@@ -1,6 +1,6 @@
 """The denoising step under automata over tokens, in C++ (``csrc/include/constrained_step.h``).
 
-``engine.constrained``, ``structured.block_text`` and ``structured.frontier`` define the outcome.
+``worker.constrained``, ``structured.block_text`` and ``structured.frontier`` define the outcome.
 
 Shape suffixes: S slots, R requests in the batch, K of them with an automaton, L canvas length,
 N rows of logits.

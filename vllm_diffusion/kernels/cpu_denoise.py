@@ -23,7 +23,7 @@ from vllm_diffusion.kernels.reference import RowStats, check_row_stats
 RULES = ("confidence", "static", "entropy", "margin")
 """Names of policies; their order is the interface's."""
 MASK_GROUPS = ("block_causal", "causal_context", "full")
-"""Of ``family.MaskGroup``; their order is the interface's."""
+"""Of ``family.record.MaskGroup``; their order is the interface's."""
 
 
 @dataclass(frozen=True, slots=True)

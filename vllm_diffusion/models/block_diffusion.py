@@ -38,13 +38,13 @@ class BlockDiffusionModel(nn.Module):
     @staticmethod
     def get_model_state_cls() -> type[Any]:
         """Called by Model Runner V2 in the worker, once the weights are loaded."""
-        from vllm_diffusion.engine.model_state import BlockDiffusionState
+        from vllm_diffusion.worker.model_state import BlockDiffusionState
 
         return BlockDiffusionState
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         if current_platform.is_cpu():
-            from vllm_diffusion.engine import cpu
+            from vllm_diffusion import cpu
 
             cpu.register()
         super().__init__(vllm_config=vllm_config, prefix=prefix)

@@ -14,7 +14,7 @@ from transformers.models import gemma4
 from vllm.config import VllmConfig
 from vllm.model_executor.models.utils import WeightsMapper
 
-from vllm_diffusion.engine import cpu
+from vllm_diffusion import cpu
 
 
 @contextmanager

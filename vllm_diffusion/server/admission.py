@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.params import PREFIX
-from vllm_diffusion.quote import LONGEST, close_to, quoted
+from vllm_diffusion.request.params import PREFIX
+from vllm_diffusion.request.quote import LONGEST, close_to, quoted
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS, Field
 from vllm_diffusion.server.forms import check_forms, check_tools_of_response
 from vllm_diffusion.server.refusal import RefusedError, refuse
@@ -23,7 +23,7 @@ from vllm_diffusion.server.templates import check_template
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
-    from vllm_diffusion.plan import DecodePlan
+    from vllm_diffusion.request.plan import DecodePlan
 
 XARGS = ("kv_cache_report_mode",)
 """What vLLM itself reads of ``vllm_xargs``."""

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.engine.matchers import COMPILED, REASONING_ENDED
-from vllm_diffusion.models.serving import plan_of
-from vllm_diffusion.params import PREFIX
+from vllm_diffusion.request.keys import COMPILED, REASONING_ENDED
+from vllm_diffusion.request.params import PREFIX
+from vllm_diffusion.request.wording import WORDING_PARSERS
 from vllm_diffusion.server.structured import check_structured, constraint_of
 from vllm_diffusion.server.validation import validate
+from vllm_diffusion.startup.serving import plan_of
 from vllm_diffusion.structured.check_service import CheckService
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.constraint import Constraint, RefusedError
 from vllm_diffusion.structured.limits import read_limits
 from vllm_diffusion.structured.service import CompileService
 from vllm_diffusion.structured.vocabulary import TokenizerSpec
-from vllm_diffusion.wording import WORDING_PARSERS
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from vllm_diffusion.quote import LONGEST, shortened
+from vllm_diffusion.request.quote import LONGEST, shortened
 
 ANTHROPIC = "/v1/messages"
 """Where errors have Anthropic's envelope."""

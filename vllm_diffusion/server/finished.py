@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from vllm.exceptions import GenerationError
 from vllm.logger import init_logger
 
-from vllm_diffusion.params import PREFIX
+from vllm_diffusion.request.params import PREFIX
+from vllm_diffusion.request.wording import WORDING_PARSERS
 from vllm_diffusion.server.compilation import checks_of
 from vllm_diffusion.server.prometheus import CheckedTexts
 from vllm_diffusion.server.structured import constraint_of
@@ -25,7 +26,6 @@ from vllm_diffusion.structured.compile_process import WARM_CHECKS, Verdict, verd
 from vllm_diffusion.structured.constraint import Constraint
 from vllm_diffusion.structured.reasoning import TAIL
 from vllm_diffusion.structured.validity.check import is_cheap
-from vllm_diffusion.wording import WORDING_PARSERS
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

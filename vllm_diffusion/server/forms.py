@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_diffusion.params import PREFIX
+from vllm_diffusion.request.params import PREFIX
+from vllm_diffusion.request.wording import WORDING_PARSERS
 from vllm_diffusion.server.refusal import refuse
-from vllm_diffusion.wording import WORDING_PARSERS
 
 FUNCTIONS = ("function", "custom", "namespace")
 """A response's tools that the client runs."""

@@ -16,8 +16,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from vllm_diffusion.params import PREFIX, InvalidFieldError
-from vllm_diffusion.plan import DecodePlan
+from vllm_diffusion.request.params import PREFIX, InvalidFieldError
+from vllm_diffusion.request.plan import DecodePlan
 from vllm_diffusion.server.acceptance import CURRENT, Acceptance, begin, num_prompts
 
 Handler = Callable[..., Awaitable[Any]]

@@ -12,8 +12,8 @@ from openai.types.responses import ResponseErrorEvent
 from vllm.entrypoints.serve import create_error_response
 from vllm.exceptions import VLLMClientError
 
-from vllm_diffusion.compat.patch import take
-from vllm_diffusion.plan import DecodePlan
+from vllm_diffusion.patching import take
+from vllm_diffusion.request.plan import DecodePlan
 from vllm_diffusion.server.acceptance import raising
 from vllm_diffusion.server.admission import Served, admit, admit_response, check_records
 from vllm_diffusion.server.errors import openai_error

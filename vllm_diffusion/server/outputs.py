@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vllm.exceptions import GenerationError, VLLMValidationError
 from vllm.logger import init_logger
 
-from vllm_diffusion.engine.failures import MESSAGES, PREFIX, Failure
+from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure
 
 if TYPE_CHECKING:
     from vllm.v1.engine import EngineCoreOutput

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.effort import Reasoning, reasoning_of
-from vllm_diffusion.models.serving import plan_of
-from vllm_diffusion.params import PREFIX
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.effort import Reasoning, reasoning_of
+from vllm_diffusion.request.params import PREFIX
+from vllm_diffusion.request.quote import quoted
+from vllm_diffusion.startup.serving import plan_of
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine import EngineCoreRequest
 
-    from vllm_diffusion.plan import DecodePlan
+    from vllm_diffusion.request.plan import DecodePlan
     from vllm_diffusion.structured.budget import Markers
 
 LEVEL = "reasoning_effort"
@@ -40,7 +40,7 @@ def settle(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     if params is None or LEVEL not in (params.extra_args or {}):
         return
     # Not above: autoregressive models load nothing of the engine.
-    from vllm_diffusion.engine.matchers import markers_of
+    from vllm_diffusion.structured.budget import markers_of
 
     extra_args = dict(params.extra_args or {})
     plan = plan_of(vllm_config.model_config)

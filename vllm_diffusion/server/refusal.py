@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 
 if TYPE_CHECKING:
-    from vllm_diffusion.params import InvalidFieldError
+    from vllm_diffusion.request.params import InvalidFieldError
 
 
 class RefusedError(VLLMValidationError):  # type: ignore[misc]

@@ -21,7 +21,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.sampling_params import StructuredOutputsParams
 
-from vllm_diffusion.quote import close_to, quoted
+from vllm_diffusion.request.quote import close_to, quoted
 from vllm_diffusion.server.reasoning import LEVEL
 from vllm_diffusion.server.refusal import RefusedError
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 from vllm_diffusion.server.errors import openai_error
 from vllm_diffusion.server.gate import guard
 from vllm_diffusion.server.request_models import BY_PATH

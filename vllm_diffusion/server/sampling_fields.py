@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
-    from vllm_diffusion.family import FamilyRecord
+    from vllm_diffusion.family.record import FamilyRecord
 
 MAX_BIAS = 1e4
 """More would overflow half-precision logits; much less decides everything already."""

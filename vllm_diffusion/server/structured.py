@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.models.serving import plan_of
-from vllm_diffusion.params import PREFIX
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.params import PREFIX
+from vllm_diffusion.request.quote import quoted
+from vllm_diffusion.request.wording import read_wording
+from vllm_diffusion.startup.serving import plan_of
 from vllm_diffusion.structured.constraint import Constraint
 from vllm_diffusion.structured.lexical import spec_of
-from vllm_diffusion.wording import read_wording
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.models.serving import plan_of
-from vllm_diffusion.params import PREFIX, InvalidFieldError
+from vllm_diffusion.request.params import PREFIX, InvalidFieldError
+from vllm_diffusion.request.wording import read_wording
 from vllm_diffusion.server.refusal import refuse, refused_field
 from vllm_diffusion.server.sampling_fields import (
     Refusal,
@@ -21,7 +21,7 @@ from vllm_diffusion.server.sampling_fields import (
 )
 from vllm_diffusion.server.structured import EDITS
 from vllm_diffusion.server.wording import check_wording, said_first
-from vllm_diffusion.wording import read_wording
+from vllm_diffusion.startup.serving import plan_of
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -77,7 +77,7 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     prompt_len = len(request.prompt_token_ids or ())
     if decode.guidance_scale:
         # Not above: autoregressive models load nothing of the engine.
-        from vllm_diffusion.engine.spans import longest_guided
+        from vllm_diffusion.mask_groups.spans import longest_guided
 
         longest = longest_guided(longest, vllm_config.cache_config.block_size)
         if prompt_len >= longest:
@@ -118,7 +118,7 @@ def _check_end(params: SamplingParams) -> None:
 
 def against_budget(params: SamplingParams, policy: str, vllm_config: VllmConfig) -> Refusal | None:
     """What does not go together with an end of thoughts that is forced."""
-    from vllm_diffusion.engine.matchers import markers_of
+    from vllm_diffusion.structured.budget import markers_of
 
     field, value = "thinking_token_budget", params.thinking_token_budget
     if policy == "self_speculation":

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.params import PREFIX, InvalidFieldError
+from vllm_diffusion.request.params import PREFIX, InvalidFieldError
+from vllm_diffusion.request.wording import WORDING_PARSERS, read_wording
 from vllm_diffusion.server.structured import against_grammar
-from vllm_diffusion.wording import WORDING_PARSERS, read_wording
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig

@@ -65,7 +65,7 @@ class BlockText:
 
 
 class Drawing(Protocol):
-    """Draws texts in the place of the most probable ones: ``engine.constrained_draws``."""
+    """Draws texts in the place of the most probable ones: ``worker.constrained_draws``."""
 
     is_drawn_K: Tensor
     """bool. Requests whose texts are drawn."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.matcher import Bits, Matcher
@@ -37,6 +38,18 @@ class Markers:
         """Have thoughts ended in the tokens, and not begun again?"""
         text = list(tokens)
         return _last(text, self.end) > _last(text, self.start)
+
+
+def markers_of(vllm_config: Any) -> Markers | None:
+    """What stands around thoughts, if vLLM's reasoning config says it."""
+    config = vllm_config.reasoning_config
+    if config is None or not config.enabled:
+        return None
+    return Markers(
+        start=tuple(config.reasoning_start_token_ids or ()),
+        end=tuple(config.natural_reasoning_end_token_ids or ()),
+        forced=tuple(config.reasoning_end_token_ids or ()),
+    )
 
 
 def _last(tokens: list[int], marker: Ids) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.constraint import Constraint, RefusedError, TooLargeError
 from vllm_diffusion.structured.dfa_matcher import (

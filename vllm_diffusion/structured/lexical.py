@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vllm_diffusion.request.wording import Wording
 from vllm_diffusion.structured.lexical_dfa import Phrases, phrases_of
 from vllm_diffusion.structured.matcher import Bits, packed, set_bit
 from vllm_diffusion.structured.vocabulary import Vocabulary
-from vllm_diffusion.wording import Wording
 
 MAX_KEPT = 16
 """States whose tokens are kept, for all requests that ask for the same."""

@@ -18,9 +18,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from vllm_diffusion.request.wording import Wording
 from vllm_diffusion.structured.regex_dfa import ByteDfa, trimmed
 from vllm_diffusion.structured.vocabulary import IS_LEAD
-from vllm_diffusion.wording import Wording
 
 Ints = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.json_schema.read import (
     ANNOTATIONS,

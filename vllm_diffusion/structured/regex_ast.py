@@ -15,7 +15,7 @@ from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 from vllm_diffusion.structured.constraint import RefusedError, TooLargeError
 
 Span = tuple[int, int]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.grammar_text import lark_of
 from vllm_diffusion.structured.json_schema.to_regex import NotRegularError

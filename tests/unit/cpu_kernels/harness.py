@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vllm_diffusion.engine.cpu.registry import KERNELS, WORKER
+from vllm_diffusion.cpu.registry import KERNELS, WORKER
 
 from .oracle import POINTERS, Oracle, is_pointers, resolve
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from vllm_diffusion.engine.cpu import register, registry
+from vllm_diffusion.cpu import register, registry
 
 assert "vllm" not in sys.modules, "importing the package must not import vLLM"
 

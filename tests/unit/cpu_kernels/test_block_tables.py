@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vllm_diffusion.engine.cpu.block_tables import gather_block_tables
+from vllm_diffusion.cpu.block_tables import gather_block_tables
 
 from .batches import BATCH_SIZES, MAX_REQS, ints, random_batch
 from .harness import I32, I64, check, run_both

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vllm_diffusion.engine.cpu.logprobs import prompt_logprobs_token_ids, ranks
+from vllm_diffusion.cpu.logprobs import prompt_logprobs_token_ids, ranks
 
 from .batches import BATCH_SIZES, MAX_LEN, VOCAB, ints, random_batch
 from .harness import F16, F32, I32, I64, check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vllm_diffusion.engine.cpu.ragged import copy_segments, segment_indices, steps
+from vllm_diffusion.cpu.ragged import copy_segments, segment_indices, steps
 
 
 @pytest.mark.parametrize("n", [0, 1, 4096, 4097, 10_000, 7])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vllm_diffusion.engine.cpu.registry import KERNELS, parameter_names
+from vllm_diffusion.cpu.registry import KERNELS, parameter_names
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vllm_diffusion.engine.cpu.update import post_update
+from vllm_diffusion.cpu.update import post_update
 
 from .batches import BATCH_SIZES, MAX_LEN, MAX_REQS, VOCAB, ints, random_batch
 from .harness import I32, I64, check

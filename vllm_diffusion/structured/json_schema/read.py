@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.limits import Limits, raise_by
 

@@ -11,7 +11,7 @@ import itertools
 import json
 from typing import Any
 
-from vllm_diffusion.quote import quoted
+from vllm_diffusion.request.quote import quoted
 from vllm_diffusion.structured.constraint import RefusedError
 from vllm_diffusion.structured.json_schema.read import ANNOTATIONS, Schema, escape, subschemas
 from vllm_diffusion.structured.limits import Limits

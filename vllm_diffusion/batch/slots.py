@@ -1,0 +1,140 @@
+"""What the request in each slot asked for, as arrays that a step can index.
+
+Written once when a request is added; a step only gathers. Shape suffixes: S
+slots, B requests in the step, E stop ids.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from vllm.v1.worker.gpu.buffer_utils import UvaBackedTensor
+
+from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX
+from vllm_diffusion.request.keys import is_walked
+from vllm_diffusion.request.plan import DecodePlan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from vllm.sampling_params import SamplingParams
+    from vllm.v1.core.sched.output import NewRequestData
+
+POLICY_NAMES = tuple(POLICIES)
+NO_TOKEN = -1
+
+
+def stop_ids(params: SamplingParams) -> list[int]:
+    """The ids at which the scheduler's ``check_stop`` ends this request."""
+    ids = set(params.stop_token_ids or ())
+    if params.eos_token_id is not None:
+        ids.add(params.eos_token_id)
+    return sorted(ids)
+
+
+class RequestParams:
+    """Slot-indexed decode and sampling parameters, on host and device."""
+
+    def __init__(self, num_slots: int, plan: DecodePlan, vocab_size: int) -> None:
+        self.plan = plan
+        self.vocab_size = vocab_size
+        self.policy = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.threshold = UvaBackedTensor(num_slots, dtype=torch.float32)
+        self.max_steps = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.block_length = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.sub_block = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.edit_threshold = UvaBackedTensor(num_slots, dtype=torch.float32)
+        self.max_post_steps = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.max_len = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.temperature = UvaBackedTensor(num_slots, dtype=torch.float32)
+        self.top_k = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.top_p = UvaBackedTensor(num_slots, dtype=torch.float32)
+        self.min_p = UvaBackedTensor(num_slots, dtype=torch.float32)
+        self.seed = UvaBackedTensor(num_slots, dtype=torch.int64)
+        # For the host alone.
+        self.keeps_cache = np.zeros(num_slots, dtype=np.bool_)
+        self.is_walked = np.zeros(num_slots, dtype=np.bool_)
+        self.guidance = np.zeros(num_slots, dtype=np.float32)
+        self.prompt_len = np.zeros(num_slots, dtype=np.int64)
+        self.stop_ids = UvaBackedTensor((num_slots, 4), dtype=torch.int64)
+        self.stop_ids.np.fill(NO_TOKEN)
+        # Dummy batches index slots that no request has filled.
+        self.block_length.np.fill(plan.canvas_length)
+        self.sub_block.np.fill(plan.canvas_length)
+        self.edit_threshold.np.fill(np.inf)
+        self.max_steps.np.fill(1)
+        self.copy_to_device()
+
+    def add(self, slot: int, request: NewRequestData) -> None:
+        """Write the parameters of the request that now owns ``slot``."""
+        sampling = request.sampling_params
+        assert sampling is not None and sampling.max_tokens is not None
+        decode = self.plan.request_params(sampling.extra_args)
+        self.policy.np[slot] = POLICY_INDEX[decode.policy]
+        self.threshold.np[slot] = decode.threshold
+        self.max_steps.np[slot] = decode.max_steps
+        self.block_length.np[slot] = decode.block_length
+        self.sub_block.np[slot] = decode.sub_block_length
+        self.is_walked[slot] = is_walked(sampling)
+        # An edit of what the walk has passed could undo all that follows it.
+        edits = decode.edits and not self.is_walked[slot]
+        self.edit_threshold.np[slot] = decode.edit_threshold if edits else np.inf
+        self.max_post_steps.np[slot] = decode.max_post_steps
+        self.guidance[slot] = decode.guidance_scale
+        self.prompt_len[slot] = request.prompt_len
+        self.keeps_cache[slot] = decode.kv_cache != "exact"
+        self.max_len.np[slot] = request.prompt_len + sampling.max_tokens
+        self.temperature.np[slot] = sampling.temperature
+        self.top_k.np[slot] = (
+            sampling.top_k if 0 < sampling.top_k < self.vocab_size else self.vocab_size
+        )
+        self.top_p.np[slot] = sampling.top_p
+        self.min_p.np[slot] = sampling.min_p
+        # Every tensor-parallel rank must draw alike, so not a local generator.
+        self.seed.np[slot] = (
+            sampling.seed if sampling.seed is not None else zlib.crc32(request.req_id.encode())
+        )
+        self._write_stop_ids(slot, [id for id in stop_ids(sampling) if id < self.vocab_size])
+
+    def _write_stop_ids(self, slot: int, ids: list[int]) -> None:
+        num_slots, width = self.stop_ids.np.shape
+        if len(ids) > width:
+            wider = UvaBackedTensor((num_slots, 2 * len(ids)), dtype=torch.int64)
+            wider.np.fill(NO_TOKEN)
+            wider.np[:, :width] = self.stop_ids.np
+            self.stop_ids = wider
+        self.stop_ids.np[slot].fill(NO_TOKEN)
+        self.stop_ids.np[slot, : len(ids)] = ids
+
+    def remove(self, slot: int) -> None:
+        """Forget the slot's request, as far as dummy batches could see it."""
+        self.block_length.np[slot] = self.plan.canvas_length
+        self.max_len.np[slot] = 0
+        self.guidance[slot] = 0
+
+    def copy_to_device(self) -> None:
+        """Make what was written visible to the next step."""
+        for values in (
+            self.policy,
+            self.threshold,
+            self.max_steps,
+            self.block_length,
+            self.sub_block,
+            self.edit_threshold,
+            self.max_post_steps,
+            self.max_len,
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.min_p,
+            self.seed,
+            self.stop_ids,
+        ):
+            values.copy_to_uva()
+
+    def policies_in(self, slot_B: NDArray[np.intp]) -> tuple[str, ...]:
+        """The names of the policies among ``slot_B``."""
+        in_use = np.flatnonzero(np.bincount(self.policy.np[slot_B]))
+        return tuple(POLICY_NAMES[index] for index in in_use)

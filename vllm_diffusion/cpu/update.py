@@ -1,0 +1,81 @@
+"""Bookkeeping after a step: what was emitted, how far each request has come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vllm_diffusion.cpu.ragged import steps
+
+
+def post_update(
+    idx_mapping_ptr: Tensor,
+    num_computed_tokens_ptr: Tensor,
+    last_sampled_tokens_ptr: Tensor,
+    output_bin_counts_ptr: Tensor | None,
+    output_bin_counts_stride: int,
+    sampled_tokens_ptr: Tensor,
+    sampled_tokens_stride: int,
+    num_sampled_ptr: Tensor,
+    num_rejected_ptr: Tensor,
+    query_start_loc_ptr: Tensor | None,
+    all_token_ids_ptr: Tensor,
+    all_token_ids_stride: int,
+    total_len_ptr: Tensor,
+    **_: Any,
+) -> None:
+    """Replace ``input_batch._post_update_kernel``: append what was sampled, advance the count.
+
+    A negative request index means skip. Tokens that would leave the request's row (past the model's
+    length) are dropped; Triton writes them into the neighbour's row.
+    """
+    req = idx_mapping_ptr.numpy()
+    num_reqs = len(req)
+    num_sampled = num_sampled_ptr.numpy()[:num_reqs]
+    num_rejected = num_rejected_ptr.numpy()[:num_reqs]
+    if query_start_loc_ptr is None:
+        delta = -num_rejected
+    else:
+        cu_query = query_start_loc_ptr.numpy()
+        delta = cu_query[1 : num_reqs + 1] - cu_query[:num_reqs]
+        delta -= num_rejected
+    emits = num_sampled > 0
+    is_skipped = req < 0
+    if np.count_nonzero(is_skipped):
+        emits &= ~is_skipped
+        num_computed_tokens_ptr.numpy()[req[~is_skipped]] += delta[~is_skipped]
+    else:
+        num_computed_tokens_ptr.numpy()[req] += delta
+
+    batch_rows = emits.nonzero()[0]
+    if len(batch_rows) == 0:
+        return
+    req = req[batch_rows]
+    lens = num_sampled[batch_rows]
+    sampled = sampled_tokens_ptr.numpy()
+    total_len = total_len_ptr.numpy()
+    start = total_len[req]
+    total_len[req] = start + lens
+    last_sampled = last_sampled_tokens_ptr.numpy().reshape(-1)
+    counts = None if output_bin_counts_ptr is None else output_bin_counts_ptr.numpy()
+
+    width = sampled.shape[1]
+    if width == 1:
+        owner, place, tokens = req, start, sampled[:, 0][batch_rows]
+        last_sampled[req] = tokens
+        if counts is not None:
+            counts[owner, tokens] += 1
+    else:
+        is_sampled = steps(width) < lens[:, None]
+        owner = req.repeat(lens)
+        place = (start[:, None] + steps(width))[is_sampled]
+        tokens = sampled[batch_rows][is_sampled]
+        last_sampled[req] = sampled[batch_rows, lens - 1]
+        if counts is not None:  # a token may come twice in a block
+            np.add.at(counts.reshape(-1), owner * output_bin_counts_stride + tokens, 1)
+    if np.count_nonzero(start > all_token_ids_stride - width):
+        fits = place < all_token_ids_stride
+        owner, place, tokens = owner[fits], place[fits], tokens[fits]
+    all_token_ids_ptr.numpy()[owner, place] = tokens

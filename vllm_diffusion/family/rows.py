@@ -1,0 +1,194 @@
+"""The rows: one record for each architecture that is served.
+
+Defaults are the authors' own where sources agree, else the stricter value.
+"""
+
+from __future__ import annotations
+
+from vllm_diffusion.family.record import FamilyRecord
+
+SDAR = FamilyRecord(
+    architecture="SDARForCausalLM",
+    title="SDAR and TraDo (dense)",
+    mask_group="block_causal",
+    block_lengths=(4, 64),
+    block_length_is_free=True,
+    # The authors' command line uses 0.85, their README 0.9; the stricter one
+    # is the safer default for quality.
+    default_threshold=0.9,
+    mask_tokens=("<|MASK|>", "<MASK>"),
+)
+
+SDAR_MOE = FamilyRecord(
+    architecture="SDARMoeForCausalLM",
+    title="SDAR-MoE",
+    mask_group="block_causal",
+    block_lengths=(4, 64),
+    block_length_is_free=True,
+    default_threshold=0.9,
+    mask_tokens=("<|MASK|>", "<MASK>"),
+)
+
+LLADA2 = FamilyRecord(
+    architecture="LLaDA2MoeModelLM",
+    title="LLaDA2.0, LLaDA2.0-CAP, LLaDA2.1",
+    mask_group="block_causal",
+    block_lengths=(4, 64),
+    default_block_length=32,
+    default_threshold=0.95,
+    has_edits=True,
+    mask_tokens=("<|mask|>",),
+    mask_token_id=156895,
+)
+
+DREAM_REASONER = FamilyRecord(
+    architecture="DreamForCausalLM",
+    title="DreamReasoner",
+    mask_group="block_causal",
+    block_lengths=(4, 64),
+    default_block_length=32,
+    default_threshold=0.9,
+    mask_tokens=("<|mask|>", "<|MASK|>"),
+    mask_token_id=151669,
+)
+
+STABLE_DIFFCODER = FamilyRecord(
+    architecture="StableDiffcoderForCausalLM",
+    title="Stable-DiffCoder",
+    mask_group="block_causal",
+    block_lengths=(4, 64),
+    default_block_length=4,
+    # The authors' generate() has no threshold: a fixed number a step.
+    default_policy="static",
+    default_threshold=0.0,
+    mask_tokens=("<[MASK_TOKEN]>",),
+    mask_token_id=5,
+)
+
+FAST_DLLM_V2 = FamilyRecord(
+    architecture="Fast_dLLM_QwenForCausalLM",
+    title="Fast-dLLM v2",
+    mask_group="block_causal",
+    block_lengths=(4, 64),
+    default_block_length=32,
+    default_threshold=0.9,
+    logit_shift=True,
+    has_seed=True,
+    sub_block_length=8,
+    mask_tokens=("|<MASK>|",),
+    mask_token_id=151665,
+)
+
+NEMOTRON_LABS = FamilyRecord(
+    architecture="NemotronLabsDiffusionModel",
+    title="Nemotron-Labs-Diffusion",
+    mask_group="causal_context",
+    block_lengths=(4, 64),
+    default_block_length=32,
+    default_threshold=0.9,
+    has_seed=True,
+    self_speculates=True,
+    mask_token_id=100,
+)
+
+LLADA = FamilyRecord(
+    architecture="LLaDAModelLM",
+    title="LLaDA-8B, LLaDA-1.5, dLLM-Var",
+    mask_group="full",
+    block_lengths=(4, 512),
+    default_block_length=32,
+    block_length_is_free=True,
+    default_policy="static",
+    default_threshold=0.0,
+    has_guidance=True,
+    mask_tokens=("<|mdm_mask|>",),
+    mask_token_id=126336,
+)
+
+ILLADA = FamilyRecord(
+    architecture="ILLaDAForCausalLM",
+    title="iLLaDA",
+    mask_group="full",
+    block_lengths=(4, 512),
+    default_block_length=32,
+    block_length_is_free=True,
+    default_policy="static",
+    default_threshold=0.0,
+    has_guidance=True,
+    mask_tokens=("<[MASK]>",),
+    mask_token_id=5,
+)
+
+LLADA_MOE = FamilyRecord(
+    architecture="LLaDAMoEModelLM",
+    title="LLaDA-MoE",
+    mask_group="full",
+    block_lengths=(4, 512),
+    default_block_length=32,
+    block_length_is_free=True,
+    default_policy="static",
+    default_threshold=0.0,
+    has_guidance=True,
+    mask_tokens=("<|mask|>",),
+    mask_token_id=156895,
+)
+
+DREAM = FamilyRecord(
+    architecture="DreamModel",
+    title="Dream, Dream-Coder, DiffuCoder",
+    mask_group="full",
+    block_lengths=(4, 2048),
+    default_block_length=512,
+    block_length_is_free=True,
+    default_policy="topk_entropy",
+    default_threshold=0.0,
+    logit_shift=True,
+    mask_tokens=("<|mask|>",),
+    mask_token_id=151666,
+)
+
+RND1 = FamilyRecord(
+    architecture="RND1LM",
+    title="RND1",
+    mask_group="full",
+    block_lengths=(4, 2048),
+    default_block_length=256,
+    block_length_is_free=True,
+    default_policy="topk_entropy",
+    default_threshold=0.0,
+    logit_shift=True,
+    mask_token_id=151669,
+)
+
+CODA = FamilyRecord(
+    architecture="CoDALanguageModel",
+    title="CoDA",
+    mask_group="full",
+    block_lengths=(4, 2048),
+    default_block_length=256,
+    block_length_is_free=True,
+    default_policy="topk_entropy",
+    default_threshold=0.0,
+    logit_shift=True,
+    mask_token_id=151669,
+)
+
+FAMILIES: dict[str, FamilyRecord] = {
+    record.architecture: record
+    for record in (
+        SDAR,
+        SDAR_MOE,
+        LLADA2,
+        DREAM_REASONER,
+        STABLE_DIFFCODER,
+        FAST_DLLM_V2,
+        NEMOTRON_LABS,
+        LLADA,
+        ILLADA,
+        LLADA_MOE,
+        DREAM,
+        RND1,
+        CODA,
+    )
+}
+"""By ``architectures[0]``; never by ``model_type``, which several families share."""

@@ -1,0 +1,285 @@
+"""Block-wise scheduling: canvas widths, block borders and the free commit.
+
+What a step has to compute of a request is its span (``spans``). A request that
+is scheduled whole gets everything from its first uncomputed token to the end of
+its span in one query, so that
+
+* the prompt's last chunk and the first denoising step share a forward;
+* the forward that makes a finished block's K and V final is the next block's
+  first denoising step, and costs nothing extra.
+
+Where the token budget is too small for that, a query is as much of the known
+tokens as fits, and the canvas waits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutputs
+from vllm.v1.metrics.stats import SchedulerStats
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request, RequestStatus
+from vllm.v1.spec_decode.metrics import SpecDecodingStats
+
+from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, failure_of
+from vllm_diffusion.isolation.lifetime import end_with_parent
+from vllm_diffusion.mask_groups.spans import SPAN_RULES, Progress, longest_guided
+from vllm_diffusion.scheduler.ledger import Ledger
+from vllm_diffusion.scheduler.prompt_scores import PromptScores
+from vllm_diffusion.startup.serving import plan_of
+
+logger = init_logger(f"vllm.{__name__}")
+
+PLACEHOLDER = -1
+"""Canvas tokens live in the worker; the scheduler only counts them."""
+
+
+class BlockDiffusionScheduler(Scheduler):
+    """vLLM's scheduler, with queries that start and end at block borders."""
+
+    reads_draft_tokens = False
+    """A canvas's width follows from its request; ``compat`` reads this."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        end_with_parent()
+        self.plan = plan_of(self.vllm_config.model_config)
+        self.rule = SPAN_RULES[self.plan.record.mask_group](self.plan.record, self.block_size)
+        served = self.plan.canvas_length
+        if self.plan.record.mask_group == "block_causal":
+            if self.block_size % served:
+                raise ValueError(
+                    f"a KV page of {self.block_size} tokens does not hold whole diffusion blocks "
+                    f"of {served}; set --block-size to a multiple of {served}"
+                )
+            # Auto-fit may have lowered the limit since start-up.
+            limit: int = vars(self)["max_model_len"]  # the base class's, which has no type here
+            self.max_model_len = limit // served * served
+        # The base class asks this hook how much of a request to schedule.
+        self.need_mamba_block_aligned_split = True
+        self.progress_of: dict[str, Progress] = {}
+        # Known tokens of the requests whose canvas is in the step under way.
+        self.known_of: dict[str, int] = {}
+        self.doomed: dict[str, Failure] = {}
+        """Requests that end with their next step, and why."""
+        self.ledger = Ledger(served)
+        self.prompt_scores = PromptScores()
+        self._closed: list[str] = []
+        self._num_scheduled = 0
+        self._has_output = False
+        # Running and waiting requests, as the front end last heard of them.
+        self._reported = (0, 0)
+        # vLLM takes statistics that are held back for zeros when it logs every step.
+        self._reports_all = self.vllm_config.observability_config.enable_logging_iteration_details
+
+    def add_request(self, request: Request) -> None:
+        try:
+            self._open(request)
+        except Exception:
+            # It belongs to this request: it takes its turn, and ends with its first step.
+            logger.exception("Request %s cannot be taken over.", request.request_id)
+            last = min(request.num_prompt_tokens + 1, self.max_model_len)
+            progress = Progress(self.plan.defaults, request.num_prompt_tokens, last)
+            self.progress_of[request.request_id] = progress
+            self.ledger.open(request.request_id)
+            self.doomed[request.request_id] = Failure.PARAMETERS
+        super().add_request(request)
+
+    def _open(self, request: Request) -> None:
+        """Note what the request asks for."""
+        sampling = request.sampling_params
+        assert sampling is not None and sampling.max_tokens is not None
+        decode = self.plan.request_params(sampling.extra_args)
+        last = min(request.num_prompt_tokens + sampling.max_tokens, self.max_model_len)
+        if decode.guidance_scale:
+            last = min(last, longest_guided(self.max_model_len, self.block_size))
+            # The worker reads it too: the output ends where the second sequence would not fit.
+            sampling.max_tokens = request.max_tokens = last - request.num_prompt_tokens
+        if self.plan.record.mask_group == "causal_context":
+            # A canvas is a whole block whatever ``max_tokens``, as the model was trained.
+            last = self.max_model_len
+        self.progress_of[request.request_id] = Progress(decode, request.num_prompt_tokens, last)
+        salt = request.cache_salt
+        if salt is not None or decode.block_length != self.plan.canvas_length:
+            # K and V depend on the block length, so pages are shared only among
+            # requests of the same one. The length stands first, so that no
+            # client's own salt can be mistaken for it.
+            request.cache_salt = f"{decode.block_length}/{salt or ''}"
+            request.block_hashes.clear()
+            request.update_block_hashes()
+        self.ledger.open(request.request_id)
+
+    def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        self.progress_of.pop(request.request_id, None)
+        self.known_of.pop(request.request_id, None)
+        self.doomed.pop(request.request_id, None)
+        self.prompt_scores.forget(request.request_id)
+        freed = super()._free_request(request, *args, **kwargs)
+        self._closed.append(request.request_id)
+        return freed
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.ledger.restarted(request.request_id)
+        self.progress_of[request.request_id].restart()
+        super()._preempt_request(request, *args, **kwargs)
+
+    def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
+        self._num_scheduled = 0
+        for request in self.running:
+            known = request.num_tokens
+            span = self.rule.span(known, self.progress_of[request.request_id])
+            request.spec_token_ids = [PLACEHOLDER] * (span.end - known)
+        return super().schedule(throttle_prefills)
+
+    def _mamba_block_aligned_split(
+        self,
+        request: Request,
+        num_new_tokens: int,
+        num_new_local_computed_tokens: int = 0,
+        num_external_computed_tokens: int = 0,
+    ) -> int:
+        """How much of ``request`` to compute in this step; 0 lets it wait.
+
+        ``num_new_tokens`` is what the base class would take: within the budget,
+        and without a canvas when the request has just left the waiting queue.
+        """
+        start = (
+            request.num_computed_tokens
+            + num_new_local_computed_tokens
+            + num_external_computed_tokens
+        )
+        known = request.num_tokens
+        span = self.rule.span(known, self.progress_of[request.request_id])
+        whole = span.end - start
+        if request.status == RequestStatus.RUNNING:
+            is_whole = num_new_tokens == whole
+        else:
+            # What this step has given out so far, at most: some of it may have
+            # been taken back by a preemption.
+            left = self.max_num_scheduled_tokens - self._num_scheduled
+            is_whole = start + num_new_tokens == known and whole <= left
+        if is_whole:
+            num_tokens = whole
+        else:
+            pieces = min(num_new_tokens, span.whole_until - start) // span.grain
+            num_tokens = max(pieces * span.grain, 0)
+        self._num_scheduled += num_tokens
+        return num_tokens
+
+    def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
+        drafts = scheduler_output.scheduled_spec_decode_tokens
+        for request_id, num_tokens in scheduler_output.num_scheduled_tokens.items():
+            request = self.requests[request_id]
+            known = request.num_tokens
+            if request.num_computed_tokens + num_tokens > known:
+                # Also for requests from the waiting queue, to which the base
+                # class gives no canvas, and where masks follow the canvas.
+                span = self.rule.span(known, self.progress_of[request_id])
+                drafts[request_id] = [PLACEHOLDER] * span.width
+                self.known_of[request_id] = known
+            else:
+                self.ledger.prefilled(request_id)
+        super()._update_after_schedule(scheduler_output)
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        emitted = model_runner_output.sampled_token_ids
+        failed = self._take_failures(scheduler_output, model_runner_output)
+        canvases = scheduler_output.scheduled_spec_decode_tokens
+        resume_at: dict[str, int] = {}
+        for request_id, canvas in canvases.items():
+            if request_id in self.requests:
+                row = model_runner_output.req_id_to_index[request_id]
+                num_emitted = len(emitted[row])
+                known, progress = self.known_of[request_id], self.progress_of[request_id]
+                self.ledger.denoised(
+                    request_id,
+                    width=len(canvas),
+                    num_emitted=num_emitted,
+                    is_approximate=progress.is_warm,
+                )
+                resume_at[request_id] = self.rule.advance(known, num_emitted, progress)
+        self.prompt_scores.hold(model_runner_output, self.requests)
+        self._has_output = any(map(len, emitted)) if emitted else False
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        if failed:
+            self._tell_failures(outputs, failed)
+        for request_id, position in resume_at.items():
+            request = self.requests.get(request_id)
+            # The base class rolls back by what was not emitted, which is not
+            # where the final K and V end. A preempted request starts over.
+            if request is not None and request.num_computed_tokens > 0:
+                request.num_computed_tokens = position
+        self._report_requests(outputs)
+        return outputs
+
+    def _take_failures(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[str, str]:
+        """Requests that the worker could not go on with, and why; they end with this step."""
+        failed: dict[str, str] = {}
+        emitted = model_runner_output.sampled_token_ids
+        for request_id in scheduler_output.num_scheduled_tokens:
+            row = model_runner_output.req_id_to_index.get(request_id)
+            failure = self.doomed.get(request_id)
+            if failure is None and row is not None and emitted:
+                failure = failure_of(emitted[row])
+            if failure is not None and request_id in self.requests:
+                if row is not None and emitted:
+                    emitted[row] = []
+                failed[request_id] = MESSAGES[failure]
+        # The base class ends these with an error, once it is through with the step.
+        self.grammar_compile_error_reqs.update(failed)
+        return failed
+
+    @staticmethod
+    def _tell_failures(outputs: dict[int, EngineCoreOutputs], failed: dict[str, str]) -> None:
+        for of_client in outputs.values():
+            for output in of_client.outputs:
+                if output.request_id in failed and output.finish_reason is not None:
+                    output.stop_reason = PREFIX + failed[output.request_id]
+
+    def get_grammar_bitmask(self, scheduler_output: SchedulerOutput) -> None:
+        """The worker follows constraints itself, within a canvas."""
+
+    def _report_requests(self, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """Give each request's account to the front end with its last output.
+
+        A stop string is found by the front end, which aborts the request: there
+        any output may turn out to have been the last.
+        """
+        for of_client in outputs.values():
+            for output in of_client.outputs:
+                request = self.requests.get(output.request_id)
+                is_last = output.finish_reason is not None
+                params = request.sampling_params if request is not None else None
+                if is_last or (params is not None and params.stop):
+                    output.spec_decode_metrics = self.ledger.of_request(output.request_id)
+        for request_id in self._closed:
+            self.ledger.close(request_id)
+        self._closed.clear()
+
+    def make_stats(
+        self, spec_decoding_stats: SpecDecodingStats | None = None, *args: Any, **kwargs: Any
+    ) -> SchedulerStats | None:
+        """Statistics ride with emitted tokens, or when requests have come or gone.
+
+        Most steps emit nothing; a message to the front end for each would cost
+        more than the step's own scheduling. A request that is aborted emits
+        nothing either, and may leave an idle engine behind, which has no next step.
+        """
+        if not self.log_stats:
+            return None
+        self.ledger.hold(spec_decoding_stats)
+        has_more = any(arg is not None for arg in (*args, *kwargs.values()))
+        counts = self.get_request_counts()
+        is_news = self._has_output or counts != self._reported
+        if not (is_news or has_more or self._reports_all):
+            return None
+        self._reported = counts
+        return super().make_stats(self.ledger.report(), *args, **kwargs)

@@ -1,0 +1,214 @@
+"""What serving a block-diffusion model asks of vLLM's configuration.
+
+Runs once at start-up, before any weights are read. A limit that cannot hold is
+mended with a log line where the user did not set it, and refused with the
+remedy where the user did.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vllm.config.diffusion import DiffusionConfig
+from vllm.logger import init_logger
+from vllm.model_executor.models.config import VerifyAndUpdateConfig
+
+from vllm_diffusion.family.rows import FAMILIES
+from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
+from vllm_diffusion.request.plan import DecodePlan, make_plan
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig, VllmConfig
+
+# A child of the logger that vLLM configures; ours alone would print nothing.
+logger = init_logger(f"vllm.{__name__}")
+
+SCHEDULER = "vllm_diffusion.scheduler.scheduler.BlockDiffusionScheduler"
+OPTIONS_KEY = "diffusion"
+
+
+def plan_of(model_config: ModelConfig) -> DecodePlan:
+    """The decode plan that start-up resolved; it travels with the model's config."""
+    plan: DecodePlan = model_config.diffusion_plan  # type: ignore[attr-defined]
+    return plan
+
+
+def _resolve_plan(vllm_config: VllmConfig) -> DecodePlan:
+    model_config = vllm_config.model_config
+    hf_config = model_config.hf_config
+    additional = vllm_config.additional_config
+    options = additional.get(OPTIONS_KEY, {}) if isinstance(additional, dict) else {}
+    if not isinstance(options, dict):
+        raise InvalidFieldError("additional_config.diffusion", options, "it must be an object")
+    diffusion = vllm_config.diffusion_config
+    return make_plan(
+        FAMILIES[model_config.architecture],
+        mask_id=getattr(hf_config, "mask_token_id", None),
+        block_length=getattr(hf_config, "block_size", None),
+        vocab_size=model_config.get_vocab_size(),
+        generation=model_config.try_get_generation_config(),
+        options=options,
+        canvas_length=diffusion.canvas_length if diffusion else None,
+        max_denoising_steps=diffusion.max_denoising_steps if diffusion else None,
+        preset=getattr(hf_config, "diffusion_preset", None),
+    )
+
+
+def _align_kv_pages(vllm_config: VllmConfig, block_length: int) -> None:
+    """Make a KV page hold whole blocks.
+
+    The K and V of a token depend on its whole block. A page that ended inside
+    a block would be shared under a hash that covers less than its content
+    depends on.
+    """
+    cache = vllm_config.cache_config
+    # What vLLM will choose, which the platform settles only after this hook.
+    default = 128 if vllm_config.device_config.device_type == "cpu" else 16
+    page = cache.block_size if cache.user_specified_block_size else default
+    if page % block_length == 0:
+        return
+    if cache.user_specified_block_size:
+        raise ValueError(
+            f"--block-size {page} must be a multiple of the diffusion block length "
+            f"{block_length}; take {math.lcm(page, block_length)} or leave the flag out"
+        )
+    cache.block_size = math.lcm(page, block_length)
+    cache.user_specified_block_size = True
+    logger.info(
+        "KV pages hold %d tokens, so that each holds whole diffusion blocks of %d.",
+        cache.block_size,
+        block_length,
+    )
+
+
+def _align_context(model_config: ModelConfig, block_length: int) -> None:
+    """Let the last block end inside ``max_model_len``."""
+    whole = model_config.max_model_len // block_length * block_length
+    if whole == 0:
+        raise ValueError(
+            f"--max-model-len {model_config.max_model_len} is shorter than one diffusion "
+            f"block of {block_length}"
+        )
+    if whole != model_config.max_model_len:
+        logger.warning(
+            "max_model_len is %d instead of %d: the last diffusion block (of %d) has to fit.",
+            whole,
+            model_config.max_model_len,
+            block_length,
+        )
+        model_config.max_model_len = whole
+
+
+def _check_budget(vllm_config: VllmConfig, needed: int, why: str) -> None:
+    """Refuse limits of a step's tokens under which some query could never be scheduled."""
+    scheduler = vllm_config.scheduler_config
+    for flag, limit in (
+        ("--max-num-batched-tokens", scheduler.max_num_batched_tokens),
+        ("--max-num-scheduled-tokens", scheduler.max_num_scheduled_tokens),
+        # 0 is no limit; it cuts canvases as well as prompts.
+        ("--long-prefill-token-threshold", scheduler.long_prefill_token_threshold or None),
+    ):
+        if limit is not None and limit < needed:
+            raise ValueError(f"{flag} {limit} is too small: {why}, so at least {needed} is needed")
+
+
+def _fit_full_attention(vllm_config: VllmConfig) -> None:
+    """Whole sequences in a step, and no K or V shared between requests."""
+    needed = vllm_config.model_config.max_model_len
+    scheduler = vllm_config.scheduler_config
+    if scheduler.max_num_batched_tokens < needed:
+        logger.info(
+            "max_num_batched_tokens is %d instead of %d: a full-attention model computes whole "
+            "sequences in every step.",
+            needed,
+            scheduler.max_num_batched_tokens,
+        )
+        scheduler.max_num_batched_tokens = needed
+        if scheduler.max_num_scheduled_tokens is not None:
+            scheduler.max_num_scheduled_tokens = needed
+    _check_budget(vllm_config, needed, "a full-attention model computes whole sequences")
+    if vllm_config.cache_config.enable_prefix_caching:
+        logger.info("Prefix caching is off: here the K and V of a prompt depend on what follows.")
+        vllm_config.cache_config.enable_prefix_caching = False
+
+
+def _refuse_unsupported(vllm_config: VllmConfig) -> None:
+    parallel = vllm_config.parallel_config
+    if parallel.pipeline_parallel_size > 1:
+        raise ValueError(
+            "--pipeline-parallel-size must be 1 for diffusion models; use tensor parallelism"
+        )
+    if parallel.enable_batch_sharded_sampling:
+        # A rank would get the logits of its own requests alone, where vLLM's network can shard them
+        # (Llama's), and the others' canvases would go without a step.
+        raise ValueError(
+            "--enable-batch-sharded-sampling does not apply to diffusion models, whose ranks all "
+            "denoise the whole batch; leave it out"
+        )
+    if vllm_config.speculative_config is not None:
+        raise ValueError("--speculative-config does not apply to diffusion models; leave it out")
+    if vllm_config.model_config.logits_processors:
+        raise ValueError(
+            "--logits-processors expect one token at a time and cannot be applied to a canvas; "
+            "leave them out"
+        )
+    scheduler_cls = vllm_config.scheduler_config.scheduler_cls
+    if scheduler_cls not in (None, SCHEDULER):
+        raise ValueError(
+            f"--scheduler-cls {scheduler_cls} cannot schedule diffusion blocks; leave it out"
+        )
+
+
+def _summary(defaults: DecodeParams) -> str:
+    """How requests that say nothing are decoded, for the log."""
+    parts = [
+        f"blocks of {defaults.block_length}",
+        f"policy {defaults.policy}",
+        f"threshold {defaults.threshold:g}",
+        f"at most {defaults.max_steps} steps a block",
+    ]
+    if defaults.sub_block_length < defaults.block_length:
+        parts.append(f"sub-blocks of {defaults.sub_block_length}")
+    if defaults.edits:
+        parts.append(f"edits above {defaults.edit_threshold:g}")
+    if defaults.guidance_scale:
+        parts.append(f"guidance {defaults.guidance_scale:g}")
+    if defaults.kv_cache != "exact":
+        parts.append(f"approximate kv_cache {defaults.kv_cache}")
+    return ", ".join(parts)
+
+
+class BlockDiffusionServing(VerifyAndUpdateConfig):
+    """vLLM's per-architecture config hook for our diffusion models."""
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: VllmConfig) -> None:
+        plan = _resolve_plan(vllm_config)
+        vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
+        _refuse_unsupported(vllm_config)
+        if plan.record.mask_group == "full":
+            _fit_full_attention(vllm_config)
+        elif plan.record.mask_group == "block_causal":
+            _align_kv_pages(vllm_config, plan.canvas_length)
+            _align_context(vllm_config.model_config, plan.canvas_length)
+            _check_budget(
+                vllm_config,
+                2 * plan.canvas_length,
+                "a finished block and the next canvas are computed together",
+            )
+        else:
+            _check_budget(
+                vllm_config,
+                plan.canvas_length + 1,
+                "a finished block and the token after it are computed together",
+            )
+        vllm_config.diffusion_config = DiffusionConfig(
+            canvas_length=plan.canvas_length, max_denoising_steps=plan.defaults.max_steps
+        )
+        scheduler = vllm_config.scheduler_config
+        scheduler.scheduler_cls = SCHEDULER
+        # A fused query is one block or two, which depends on whether the step
+        # in flight converges: the next step can only be planned after it.
+        scheduler.async_scheduling = False
+        logger.info("%s: %s.", plan.record.title, _summary(plan.defaults))

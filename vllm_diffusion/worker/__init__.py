@@ -1,0 +1,11 @@
+"""The denoising step on vLLM's model runner. [worker]
+
+- ``model_state``, ``inputs``, ``guidance``: inputs and attention metadata of a step, corrections,
+  the second sequence of guided requests
+- ``sampler``: the denoising step of a batch. Start here
+- ``cpu_step``, ``cpu_constrained``: the plain step in one C++ call; that of constrained requests
+- ``grammars``, ``matchers``, ``constrained``, ``constrained_draws``: requests that are held to a
+  constraint, and their candidates
+- ``rehearsal``: the memory of a step's sampling, for vLLM's profile
+- ``attention_check``: a backend's attention against plain torch, once at start-up
+"""

@@ -1,0 +1,267 @@
+"""The worker's side of a block-diffusion model: inputs and attention metadata.
+
+Everything that is exact here rests on one rule of the scheduler: all tokens in
+front of a query have final K and V.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from vllm.config import VllmConfig
+from vllm.config.compilation import CUDAGraphMode
+from vllm.utils.torch_utils import async_tensor_h2d
+from vllm.v1.attention.backend import AttentionCGSupport
+from vllm.v1.core.sched.output import NewRequestData
+from vllm.v1.kv_cache_interface import KVCacheConfig
+from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
+from vllm.v1.worker.gpu.block_table import BlockTables
+from vllm.v1.worker.gpu.input_batch import InputBatch
+from vllm.v1.worker.gpu.model_states.interface import ModelState
+from vllm.v1.worker.gpu.states import RequestState
+from vllm.v1.worker.utils import AttentionGroup
+
+from vllm_diffusion import compat
+from vllm_diffusion.batch.slots import RequestParams
+from vllm_diffusion.batch.view import BatchView, view_batch
+from vllm_diffusion.isolation.failures import Failures
+from vllm_diffusion.isolation.lifetime import end_with_parent
+from vllm_diffusion.mask_groups.sequences import VirtualSequences, split, whole
+from vllm_diffusion.mask_groups.spans import longest_guided, second_start
+from vllm_diffusion.startup.serving import plan_of
+from vllm_diffusion.worker.attention_check import check_backends
+from vllm_diffusion.worker.grammars import Grammars
+from vllm_diffusion.worker.guidance import shifted_table, split_guided, unconditional_offset
+from vllm_diffusion.worker.inputs import (
+    fill_finished_block,
+    fill_whole_sequence,
+    inner_logits_indices,
+    move_second_sequences,
+    shifted_logits_indices,
+)
+from vllm_diffusion.worker.rehearsal import rehearse
+from vllm_diffusion.worker.sampler import DiffusionSampler
+
+
+class BlockDiffusionState(ModelState):
+    """Masked diffusion on paged KV, in the ``fused`` commit mode."""
+
+    num_new_sampled_tokens_per_step: int = 0
+    samples_in_the_same_call = True  # read by compat.worker
+
+    def __init__(
+        self, vllm_config: VllmConfig, model: nn.Module, encoder_cache: Any, device: torch.device
+    ) -> None:
+        super().__init__(vllm_config, model, encoder_cache, device)
+        for patch in compat.WORKER_PATCHES:
+            patch()
+        end_with_parent()
+        self.plan = plan_of(self.model_config)
+        self.record = self.plan.record
+        self.page = vllm_config.cache_config.block_size
+        self.params = RequestParams(
+            self.max_num_reqs, self.plan, vocab_size=self.model_config.get_vocab_size()
+        )
+        self.failures = Failures()
+        self.grammars = Grammars(vllm_config, self.plan, self.max_model_len, self.failures)
+        self.slot_of: dict[str, int] = {}
+        self.is_attention_checked = False
+
+    def get_additional_cg_support(self) -> tuple[AttentionCGSupport, str | None]:
+        """No FULL CUDA graphs: a query is one block or two, so its metadata changes shape
+        from step to step and a captured graph would replay an old one. PIECEWISE is fine.
+        """
+        return AttentionCGSupport.NEVER, "block diffusion (fused commit)"
+
+    def custom_sampler(self, sampler: Any) -> tuple[Any, Any] | None:
+        """Replace the token-by-token sampler by the denoising step."""
+        self.sampler = DiffusionSampler(
+            self.plan,
+            self.params,
+            sampler.req_states,
+            max_model_len=self.max_model_len,
+            grammars=self.grammars,
+            failures=self.failures,
+            logprobs_mode=self.model_config.logprobs_mode,
+        )
+        # vLLM's CPU worker measures no peak, and C++ copies no rows there.
+        if self.device.type != "cpu":
+            num_rows = min(
+                self.max_num_reqs * self.plan.canvas_length,
+                self.vllm_config.scheduler_config.max_num_batched_tokens,
+            )
+            self.sampler.rehearsal = partial(rehearse, num_rows=num_rows, mask_id=self.plan.mask_id)
+        return self.sampler, None
+
+    def initialize_kv_cache(
+        self, kv_cache_config: KVCacheConfig, block_tables: BlockTables
+    ) -> None:
+        """Called once the layers have their caches, before anything is computed with them.
+
+        More than once where vLLM measures CUDA graphs first; the first time tells all.
+        """
+        if not self.is_attention_checked:
+            check_backends(self.vllm_config, kv_cache_config, self.record.mask_group)
+            self.is_attention_checked = True
+
+    def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
+        self.params.add(req_index, new_req_data)
+        self.slot_of[new_req_data.req_id] = req_index
+        self.sampler.clear(req_index)
+        self.failures.forget(req_index)
+        self.failures.run(
+            req_index,
+            new_req_data.req_id,
+            lambda: self.grammars.add(req_index, new_req_data, self.sampler.canvas),
+        )
+
+    def remove_request(self, req_id: str) -> None:
+        slot = self.slot_of.pop(req_id, None)
+        if slot is not None:
+            self.params.remove(slot)
+            self.grammars.remove(slot)
+            self.failures.forget(slot)
+            self.sampler.extras.remove(slot)
+
+    def apply_staged_writes(self) -> None:
+        self.params.copy_to_device()
+
+    def prepare_inputs_embeds(self, *_: Any) -> None:
+        return None
+
+    def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
+        """Put in the tokens that the runner does not know of, and say whose logits count.
+
+        The runner fills in prompts and canvases. A query may also start with
+        tokens that the last step settled, or go on behind the canvas.
+        """
+        view = self._view(input_batch)
+        if self.record.mask_group == "full":
+            self._prepare_whole_sequences(input_batch, req_states, view)
+            return {}
+        fill_finished_block(input_batch, req_states, view)
+        if self.record.logit_shift:
+            shift_R = np.ones_like(view.num_rows_R)
+            input_batch.logits_indices = shifted_logits_indices(input_batch, view, shift_R)
+        elif view.is_seed_R is not None and view.is_seed_R.any():
+            input_batch.logits_indices = shifted_logits_indices(
+                input_batch, view, view.is_seed_R.astype(np.int64)
+            )
+        return {}
+
+    def _prepare_whole_sequences(
+        self, input_batch: InputBatch, req_states: RequestState, view: BatchView
+    ) -> None:
+        """As ``prepare_inputs``, where everything sees everything."""
+        scale_R = self.params.guidance[view.slot_R]
+        is_guided = bool(scale_R.any())
+        hides_prompt_N = second_R = None
+        if is_guided:
+            second_R = self._second_start(view.slot_R)
+            offset = unconditional_offset(view, np.where(scale_R > 0, second_R, view.end_R))
+            hides_prompt_N = move_second_sequences(input_batch, offset)
+        fill_whole_sequence(input_batch, req_states, view, self.sampler.canvas, hides_prompt_N)
+        rows_K = inner_logits_indices(input_batch, req_states, view, int(self.record.logit_shift))
+        if second_R is not None:
+            of_request = np.repeat(np.arange(len(scale_R)), view.num_rows_R)
+            row = np.flatnonzero(scale_R[of_request] > 0)
+            host = np.stack((row, second_R[of_request[row]])).astype(np.int64)
+            row_G, second_G = async_tensor_h2d(host, device=self.device)
+            rows_K = torch.cat((rows_K, rows_K[row_G] + second_G))
+        input_batch.logits_indices = rows_K
+
+    def _length(self, slot_R: np.ndarray) -> np.ndarray:
+        """Tokens of prompt and whole output, int64 (R,); a guided request holds them twice."""
+        length = np.minimum(self.params.max_len.np[slot_R], self.max_model_len)
+        longest = longest_guided(self.max_model_len, self.page)
+        guided: np.ndarray = np.minimum(length, longest)
+        return np.where(self.params.guidance[slot_R] > 0, guided, length)
+
+    def _second_start(self, slot_R: np.ndarray) -> np.ndarray:
+        second: np.ndarray = second_start(self._length(slot_R), self.page)
+        return second
+
+    def _view(self, input_batch: InputBatch) -> BatchView:
+        return view_batch(input_batch, self.params, self.record, self.sampler.is_drafted_S)
+
+    def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
+        return {}
+
+    def prepare_attn(
+        self,
+        input_batch: InputBatch,
+        cudagraph_mode: CUDAGraphMode,
+        block_tables: tuple[Tensor, ...],
+        slot_mappings: Tensor,
+        attn_groups: list[list[AttentionGroup]],
+        kv_cache_config: KVCacheConfig,
+        for_capture: bool = False,
+        ubatch_idx: int = 0,
+    ) -> dict[str, Any]:
+        """Attention metadata of the batch's (virtual) sequences."""
+        virtual, causal, shift_S = self._sequences(input_batch)
+        if virtual.request_S is not None:
+            request_S = async_tensor_h2d(virtual.request_S, device=self.device)
+            block_tables = tuple(table[request_S] for table in block_tables)
+        if shift_S is not None:
+            shift = async_tensor_h2d(shift_S, device=self.device)
+            block_tables = tuple(shifted_table(table, shift) for table in block_tables)
+        query_start_loc = torch.from_numpy(virtual.query_start_loc)
+        seq_lens = torch.from_numpy(virtual.seq_lens)
+        return build_attn_metadata(
+            attn_groups=attn_groups,
+            num_reqs=len(virtual.seq_lens),
+            num_tokens=input_batch.num_tokens,
+            query_start_loc_gpu=async_tensor_h2d(query_start_loc, device=self.device),
+            query_start_loc_cpu=query_start_loc,
+            max_query_len=virtual.max_query_len,
+            seq_lens=async_tensor_h2d(seq_lens, device=self.device),
+            max_seq_len=self.max_model_len if for_capture else virtual.max_seq_len,
+            block_tables=block_tables,
+            slot_mappings=slot_mappings,
+            kv_cache_config=kv_cache_config,
+            seq_lens_cpu_upper_bound=seq_lens,
+            causal=causal,
+            for_cudagraph_capture=for_capture,
+        )
+
+    def _sequences(
+        self, input_batch: InputBatch
+    ) -> tuple[VirtualSequences, bool | Tensor, np.ndarray | None]:
+        """The sequences that attention sees; whether they are causal (all, none or each); by how
+        many pages each one's block table starts later, if any does.
+        """
+        num_reqs = input_batch.num_reqs
+        query_start_loc = input_batch.query_start_loc_np[: num_reqs + 1]
+        num_computed_R = input_batch.num_computed_tokens_np[:num_reqs]
+        slot_R = input_batch.idx_mapping_np[:num_reqs]
+        if self.record.mask_group == "block_causal":
+            return (
+                split(query_start_loc, num_computed_R, self.params.block_length.np[slot_R]),
+                False,
+                None,
+            )
+        seq_lens = num_computed_R + np.diff(query_start_loc)
+        if self.record.mask_group == "full":
+            # All of the sequence has K and V, though a cached step computes a part.
+            length_R = self._length(slot_R)
+            is_guided_R = self.params.guidance[slot_R] > 0
+            if is_guided_R.any():
+                virtual, shift_S = split_guided(query_start_loc, length_R, is_guided_R, self.page)
+                return virtual, False, shift_S
+            return whole(query_start_loc, np.maximum(seq_lens, length_R)), False, None
+        view = self._view(input_batch)
+        is_causal_R = view.num_rows_R == 0
+        for is_causal in (view.is_seed_R, view.is_verify_R):
+            if is_causal is not None:
+                is_causal_R = is_causal_R | is_causal
+        virtual = whole(query_start_loc, seq_lens)
+        if is_causal_R.all() or not is_causal_R.any():
+            return virtual, bool(is_causal_R[0]), None
+        # vLLM's CPU attention wants int32 and no bool.
+        causal = async_tensor_h2d(is_causal_R.astype(np.int32), device=self.device)
+        return virtual, causal, None
