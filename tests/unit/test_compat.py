@@ -30,7 +30,7 @@ from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
-from vllm_diffusion import compat, plugin
+from vllm_diffusion import compat, patching, plugin
 from vllm_diffusion.compat import registries
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.server.ending import UNREAD_SECONDS, Ending
@@ -61,7 +61,7 @@ OTHER_DIFFUSION = SimpleNamespace(architecture="DiffusionGemmaForBlockDiffusion"
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Apply the patches as a new process would; vLLM is put back afterwards."""
-    monkeypatch.setattr(compat.patch, "ACTIVE", {})
+    monkeypatch.setattr(patching, "ACTIVE", {})
     for owner, name in TARGETS.values():
         monkeypatch.setattr(owner, name, vars(owner)[name])
     monkeypatch.setattr(
@@ -95,10 +95,10 @@ def test_the_patches_are_frozen() -> None:
 
 
 def test_active_patches_say_why(fresh: Callable[[], None]) -> None:
-    assert compat.patch.ACTIVE == {}
+    assert patching.ACTIVE == {}
     fresh()
-    assert list(compat.patch.ACTIVE) == list(TARGETS)
-    assert all(why.endswith(".") and len(why) > 20 for why in compat.patch.ACTIVE.values())
+    assert list(patching.ACTIVE) == list(TARGETS)
+    assert all(why.endswith(".") and len(why) > 20 for why in patching.ACTIVE.values())
 
 
 def test_every_patch_says_when_it_can_go() -> None:
@@ -128,7 +128,7 @@ def test_a_moved_target_is_named(
     message = str(caught.value)
     assert f"{owner.__name__}.{attribute} is not in vLLM " in message
     assert "Install a supported vLLM" in message
-    assert name not in compat.patch.ACTIVE
+    assert name not in patching.ACTIVE
 
 
 def config(model_config: Any, unsupported: list[str] | None = None) -> Any:

@@ -17,7 +17,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 
-from vllm_diffusion import compat
+from vllm_diffusion import compat, patching
 from vllm_diffusion.family.record import FamilyRecord
 from vllm_diffusion.family.rows import LLADA, LLADA2, NEMOTRON_LABS, SDAR
 from vllm_diffusion.request.plan import make_plan
@@ -173,7 +173,7 @@ def test_the_routes_of_our_models_alone(architecture: str, monkeypatch: pytest.M
     monkeypatch.setattr(
         api_router, "register_generate_api_routers", api_router.register_generate_api_routers
     )
-    monkeypatch.setattr(compat.patch, "ACTIVE", {})
+    monkeypatch.setattr(patching, "ACTIVE", {})
     compat.frontend.request_routes()
     app, other = FastAPI(), FastAPI()
     for each in (app, other):
