@@ -46,8 +46,7 @@ def provenance(facts: Mapping[str, Any]) -> str:
 
 def _main_table(rows: Sequence[Row]) -> str:
     numbers = concurrencies_of(rows)
-    header = ["setting", "exact", "tokens/forward", "tokens/step"]
-    header += ["ms/step"]
+    header = ["setting", "exact", "tokens/forward", "ms/step"]
     header += [f"tokens/s at {c}" for c in numbers]
     header += [f"speed-up at {c}" for c in numbers]
     cells = []
@@ -58,12 +57,23 @@ def _main_table(rows: Sequence[Row]) -> str:
                 row["name"],
                 f"{row['accuracy']['mean']:.1%}",
                 f"{row['tokens_per_forward']:.2f}",
-                f"{row['tokens_per_step']:.2f}",
                 f"{at[0]['ms_per_step']['median']:.2f}",
                 *(_with_range(a["tokens_per_second"]) for a in at),
                 *(f"{a['speed_up']:.2f}" for a in at),
             ]
         )
+    return table(header, cells)
+
+
+def _server_table(rows: Sequence[Row]) -> str:
+    numbers = concurrencies_of(rows)
+    header = ["model, executor", *(f"tokens/s at {c}" for c in numbers)]
+    header += [f"speed-up at {c}" for c in numbers]
+    cells = []
+    for row in rows:
+        at = [row["by_concurrency"][c] for c in numbers]
+        rates = [_with_range(a["tokens_per_second"]) for a in at]
+        cells.append([row["name"], *rates, *(f"{a['speed_up']:.2f}" for a in at)])
     return table(header, cells)
 
 
@@ -73,7 +83,7 @@ def _with_range(rate: Mapping[str, Any]) -> str:
 
 def _first_token_table(rows: Sequence[Row]) -> str:
     numbers = concurrencies_of(rows)
-    header = ["setting"]
+    header = ["model, executor"]
     for c in numbers:
         header += [f"median at {c}", f"p95 at {c}"]
     cells = []
@@ -97,33 +107,48 @@ def _task_table(rows: Sequence[Row]) -> str:
     )
 
 
+def _servers(result: Mapping[str, Any]) -> str:
+    rows = result["servers"]
+    if not rows:
+        return ""
+    flags = " ".join(result["server_flags"])
+    return f"""
+Behind `vllm serve` with `{flags}`, the model's own threshold, by `--distributed-executor-backend`
+(`mp` is vLLM's default; `uni` runs the worker inside the engine core). All servers are up, and the
+others stopped (SIGSTOP) while one is asked. Speed-up: over the twin's faster executor.
+
+{_server_table(rows)}
+
+Time to the first token there, ms, streamed; a block's tokens come together:
+
+{_first_token_table(rows)}
+"""
+
+
 def twin_section(result: Mapping[str, Any], plot: str) -> str:
     """The section that compares the twins."""
-    rows, prompts = result["settings"], result["prompts"]
+    rows, prompts = result["engines"], result["prompts"]
     at = concurrencies_of(rows)
+    options = ", ".join(f"{name}={value}" for name, value in result["engine_options"].items())
     return f"""## Diffusion against its autoregressive twin
 
 {provenance(result["machine"])}
 
-Two models of one shape, tokenizer and training set (`benchmarks/tiny`), one after the other behind
-`vllm serve` with the same flags: `{" ".join(result["server_flags"])}`. No prefix is cached, so
-every prompt is computed. Greedy chat requests from the OpenAI client on the same machine.
+Two models of one shape, tokenizer and training set (`benchmarks/tiny`), greedy. No prefix is
+cached, so every prompt is computed. First the engines alone, in one process each and without a
+server: `LLM({options})`. All are up and take turns.
 
 * Rows: the diffusion model by acceptance threshold (1 accepts one token a step, * is the model's
-  own), and the autoregressive twin.
+  own); the autoregressive twin, plain and with vLLM's n-gram speculation.
 * exact: right answers to {prompts["num_accuracy"]} test prompts, {max(map(int, at))} at a time.
-* tokens/forward: output tokens over all forwards, the prompt's and every commit included;
-  tokens/step leaves forwards of prompt chunks alone out. From the same requests.
-* tokens/s: {prompts["num_speed"]} of these prompts, {" or ".join(at)} at a time, whole answers;
-  median of {prompts["repeats"]} passes (range). Speed-up: over the twin's at the same concurrency.
+* tokens/forward: output tokens over all forwards, the prompt's and every commit included.
+* tokens/s: {prompts["num_speed"]} of these prompts, {", ".join(at)} at a time; median of
+  {prompts["repeats"]} passes (range).
+* speed-up: over the twin's faster row at the same concurrency.
 * ms/step: a request's time in the engine over its forwards, {at[0]} at a time.
 
 {_main_table(rows)}
-
-Time to the first token, ms, streamed; a block's tokens come together:
-
-{_first_token_table(rows)}
-
+{_servers(result)}
 Exact answers by task, %:
 
 {_task_table(rows)}

@@ -14,18 +14,19 @@ import matplotlib.pyplot as plt
 from .results import Row
 from .tables import concurrencies_of
 
-TWIN_COLOR = "#444444"
+TWIN_COLORS = ("#444444", "#999999")
 
 
 def _colors(rows: Sequence[Row]) -> list[Any]:
-    """Grey for the twin; the further a setting accepts, the brighter."""
+    """Greys for the twin; the further a setting accepts, the brighter."""
+    greys = iter(TWIN_COLORS)
     diffusion = [row for row in rows if row["threshold"] is not None]
     shades = iter(
         plt.get_cmap("viridis")(
             [0.1 + 0.75 * i / max(1, len(diffusion) - 1) for i in range(len(diffusion))]
         )
     )
-    return [TWIN_COLOR if row["threshold"] is None else next(shades) for row in rows]
+    return [next(greys) if row["threshold"] is None else next(shades) for row in rows]
 
 
 def _draw_accuracy(axes: Any, rows: Sequence[Row], colors: Sequence[Any]) -> None:

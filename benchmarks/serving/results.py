@@ -56,16 +56,18 @@ def accuracy(replies: Sequence[Reply]) -> dict[str, Any]:
 
 
 def _at(one: Measured, concurrency: int) -> Row:
-    firsts = [
-        reply.first_token_ms
-        for reply in one.streamed[concurrency].replies
-        if reply.first_token_ms is not None
-    ]
     passes = one.whole[concurrency]
     return {
         "tokens_per_second": spread(map(tokens_per_second, passes)),
         "ms_per_step": spread(map(ms_per_step, passes)),
-        "streamed_tokens_per_second": tokens_per_second(one.streamed[concurrency]),
+    }
+
+
+def _streamed_at(one: Measured, concurrency: int) -> Row:
+    timed = one.streamed[concurrency]
+    firsts = [r.first_token_ms for r in timed.replies if r.first_token_ms is not None]
+    return {
+        "streamed_tokens_per_second": tokens_per_second(timed),
         "first_token_ms": {
             "median": statistics.median(firsts) if firsts else None,
             "p95": quantile(firsts, 0.95) if firsts else None,
@@ -73,8 +75,8 @@ def _at(one: Measured, concurrency: int) -> Row:
     }
 
 
-def summarize(one: Measured) -> Row:
-    """One setting's row."""
+def engine_row(one: Measured) -> Row:
+    """One setting's row, without a server."""
     assert one.accuracy is not None
     replies = one.accuracy.replies
     tokens = sum(reply.num_tokens for reply in replies)
@@ -91,13 +93,26 @@ def summarize(one: Measured) -> Row:
     }
 
 
+def server_row(one: Measured) -> Row:
+    """One model and executor, behind a server."""
+    return {
+        "name": f"{one.setting.name}, {one.executor}",
+        "model": one.setting.model.name,
+        "threshold": one.setting.threshold,
+        "executor": one.executor,
+        "by_concurrency": {str(c): _at(one, c) | _streamed_at(one, c) for c in one.whole},
+    }
+
+
+def _rate(row: Row, concurrency: str) -> float:
+    rate: float = row["by_concurrency"][concurrency]["tokens_per_second"]["median"]
+    return rate
+
+
 def add_speed_ups(rows: Sequence[Row]) -> None:
-    """Write each row's speed over the autoregressive twin's, at the same concurrency."""
-    twin = next(row for row in rows if row["threshold"] is None)
+    """Write each row's speed over that of the fastest autoregressive row, at the concurrency."""
+    twins = [row for row in rows if row["threshold"] is None]
     for row in rows:
         for concurrency, at in row["by_concurrency"].items():
-            base = twin["by_concurrency"][concurrency]
-            at["speed_up"] = at["tokens_per_second"]["median"] / base["tokens_per_second"]["median"]
-            at["streamed_speed_up"] = (
-                at["streamed_tokens_per_second"] / base["streamed_tokens_per_second"]
-            )
+            best = max(_rate(twin, concurrency) for twin in twins)
+            at["speed_up"] = _rate(row, concurrency) / best

@@ -32,6 +32,20 @@ class Server:
     """What it calls its model."""
     port: int
     log: Path
+    process_group: int = 0
+
+    def pause(self) -> None:
+        """Stop all of its processes, so that they take no time from others."""
+        os.killpg(self.process_group, signal.SIGSTOP)
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let it run for the length of a ``with`` block."""
+        os.killpg(self.process_group, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.pause()
 
     @property
     def url(self) -> str:
@@ -107,6 +121,8 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], seconds:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the server and every process that it started."""
     if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGCONT)  # a paused one would not hear of it
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
@@ -142,12 +158,12 @@ def serve(
     command = vllm_command()
     port = choose_port(port)
     log_folder.mkdir(parents=True, exist_ok=True)
-    server = Server(model.name, port, log_folder / f"{model.name}.log")
+    path = log_folder / f"{model.name}.log"
     arguments = [
         *(command, "serve", str(model), "--host", HOST, "--port", str(port)),
-        *("--served-model-name", server.name, *flags),
+        *("--served-model-name", model.name, *flags),
     ]
-    with server.log.open("wb") as log:
+    with path.open("wb") as log:
         process = subprocess.Popen(
             arguments,
             stdout=log,
@@ -156,6 +172,7 @@ def serve(
             env=os.environ | environment,
             start_new_session=True,
         )
+    server = Server(model.name, port, path, process.pid)
     try:
         _wait_until_ready(server, process, start_seconds)
         yield server

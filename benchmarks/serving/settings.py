@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+NGRAM = {"method": "ngram", "num_speculative_tokens": 8, "prompt_lookup_max": 4}
+"""vLLM's drafts from the prompt, for the twin."""
 DEFAULT = "default"
 """Stands for the threshold in the model's own generation_config.json."""
 
@@ -21,17 +23,24 @@ class Setting:
     """None for the autoregressive twin."""
     is_default: bool = False
     """Whether the threshold is the model's own."""
+    has_drafts: bool = False
+    """The twin with n-gram speculation."""
 
     @property
     def name(self) -> str:
         if self.threshold is None:
-            return "AR twin"
+            return "AR twin, n-gram drafts" if self.has_drafts else "AR twin"
         return f"threshold {self.threshold:g}" + ("*" if self.is_default else "")
 
     @property
     def xargs(self) -> dict[str, Any]:
         """The request's fields."""
         return {} if self.threshold is None else {"diffusion_threshold": self.threshold}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the engine, beside those that all settings share."""
+        return {"speculative_config": NGRAM} if self.has_drafts else {}
 
 
 def default_threshold(model: Path) -> float:

@@ -42,28 +42,22 @@ def overview(rows: Sequence[Row]) -> Table:
     return table
 
 
-def speed(rows: Sequence[Row], concurrency: str) -> Table:
-    """How fast, with so many prompts at a time."""
-    table = _new(f"{concurrency} at a time")
+def speed(rows: Sequence[Row], title: str) -> Table:
+    """How fast, by prompts at a time."""
+    table = _new(title)
     table.add_column("setting")
-    for title in (
-        *("tokens/s", "range", "speed-up", "ms/step"),
-        *("first ms", "p95", "streamed/s"),
-    ):
-        table.add_column(title, justify="right")
+    for concurrency in concurrencies_of(rows):
+        table.add_column(f"tokens/s at {concurrency}", justify="right")
+        table.add_column("speed-up", justify="right")
     for row in rows:
-        at = row["by_concurrency"][concurrency]
-        rate = at["tokens_per_second"]
-        table.add_row(
-            row["name"],
-            f"{rate['median']:.0f}",
-            f"{rate['min']:.0f}-{rate['max']:.0f}",
-            f"{at['speed_up']:.2f}",
-            f"{at['ms_per_step']['median']:.2f}",
-            milliseconds(at["first_token_ms"]["median"]),
-            milliseconds(at["first_token_ms"]["p95"]),
-            f"{at['streamed_tokens_per_second']:.0f}",
-        )
+        cells = []
+        for at in row["by_concurrency"].values():
+            rate = at["tokens_per_second"]
+            cells += [
+                f"{rate['median']:.0f} ({rate['min']:.0f}-{rate['max']:.0f})",
+                f"{at['speed_up']:.2f}",
+            ]
+        table.add_row(row["name"], *cells)
     return table
 
 
@@ -78,6 +72,9 @@ def tasks(rows: Sequence[Row]) -> Table:
     return table
 
 
-def all_tables(rows: Sequence[Row]) -> list[Table]:
+def all_tables(engines: Sequence[Row], servers: Sequence[Row]) -> list[Table]:
     """In the order of reading."""
-    return [overview(rows), *(speed(rows, c) for c in concurrencies_of(rows)), tasks(rows)]
+    found = [overview(engines), speed(engines, "Engine, without a server")]
+    if servers:
+        found.append(speed(servers, "Behind vllm serve, by executor"))
+    return [*found, tasks(engines)]

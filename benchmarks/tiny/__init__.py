@@ -16,5 +16,6 @@ decode.py     reference decoding: blocks, and greedy next-token
 evaluate.py   accuracy and tokens per step by task
 export.py     model folders for servers
 plots.py      curves
+picture.py    one answer as its blocks fill in
 paths.py      where files are kept
 """
