@@ -21,6 +21,7 @@ from vllm_diffusion.sampling.base import SlotCut
 from vllm_diffusion.sampling.min_p import MinP
 from vllm_diffusion.sampling.ops import CUTS
 from vllm_diffusion.sampling.top_k_top_p import TopKTopP
+from vllm_diffusion.sampling.top_n_sigma import TopNSigma
 
 POLICY_NAMES = tuple(POLICIES)
 RULES = ("seeds", "sub_blocks", "chances", "edits")
@@ -65,11 +66,13 @@ def candidates_of(token: Sequence[Sequence[int]], prob: Sequence[Sequence[float]
 
 def cuts_of(
     *,
+    sigma: Tensor | None = None,
     min_p: Tensor | None = None,
     top: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Cut, ...]:
     """Cuts of draws by what each row asks for; ``top`` is top-k and top-p."""
     said: dict[type[SlotCut], tuple[Tensor, ...] | None] = {
+        TopNSigma: None if sigma is None else (sigma,),
         MinP: None if min_p is None else (min_p,),
         TopKTopP: top,
     }

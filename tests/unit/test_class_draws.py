@@ -38,6 +38,7 @@ def draws_of(count: int, size: int, seed: int = 0, *, is_cut: bool = False) -> D
         cuts=cuts_of(
             top=(each([2, 20, size]).long(), each([0.4, 0.9, 1.0])),
             min_p=each([0.0, 0.1]),
+            sigma=each([torch.inf, 1.5]),
         )
         if is_cut
         else (),

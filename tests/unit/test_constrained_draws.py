@@ -61,7 +61,7 @@ class Step:
                 seed_N=row_N // LENGTH + 10 * seed,
                 position_N=row_N % LENGTH + 100,
                 step_N=0 * row_N,
-                cuts=cuts_of(top=(torch.full((len(rows),), 3), ones * 0.9))
+                cuts=cuts_of(sigma=ones * 1.7, top=(torch.full((len(rows),), 3), ones * 0.9))
                 if is_cut
                 else (),
                 rows=rows,

@@ -33,6 +33,7 @@ ASKED: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 0.9, "seed": 3, "min_p": 0.1, "logprob_token_ids": [1, 2, 3]},
     {"temperature": 0, "allowed_token_ids": [1, 5, 9], "presence_penalty": 1.0, "logprobs": 0},
+    {"temperature": 1.5, "seed": 4, "extra_args": {"top_n_sigma": 1.5}},
     {"temperature": 0.7, "min_tokens": 9, "stop_token_ids": [1, 2], "repetition_penalty": 1.2},
 ]
 

@@ -6,7 +6,7 @@ vLLM is imported where it is called, so that formulas run without it.
 - ``base``: what a feature is
 - ``extras``: runs them around a step
 - ``allowed_ids``, ``logit_bias``, ``min_tokens``, ``penalties``, ``bad_words``: change logits
-- ``min_p``, ``top_k_top_p``: cut what is drawn
+- ``top_n_sigma``, ``min_p``, ``top_k_top_p``: cut what is drawn
 - ``draws``: which rows are drawn, and with what
 - ``logprobs``: log-probabilities of accepted tokens
 - ``rows``: the rows of those that ask

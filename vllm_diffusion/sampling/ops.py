@@ -17,6 +17,7 @@ from vllm_diffusion.sampling.min_p import MinP
 from vllm_diffusion.sampling.min_tokens import MinTokens
 from vllm_diffusion.sampling.penalties import PenaltiesOp
 from vllm_diffusion.sampling.top_k_top_p import TopKTopP
+from vllm_diffusion.sampling.top_n_sigma import TopNSigma
 
 LOGITS_OPS: tuple[type[LogitsOp], ...] = (
     AllowedIds,
@@ -27,7 +28,7 @@ LOGITS_OPS: tuple[type[LogitsOp], ...] = (
 )
 """vLLM's order."""
 
-CUTS: tuple[type[SlotCut], ...] = (MinP, TopKTopP)
+CUTS: tuple[type[SlotCut], ...] = (TopNSigma, MinP, TopKTopP)
 """vLLM's order; a cut of raw logits comes before the temperature, the others behind it."""
 
 
