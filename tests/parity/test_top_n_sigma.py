@@ -15,7 +15,7 @@ from tests.parity.references import top_n_sigma
 from tests.parity.references.shaped import Wishes
 from tests.parity.test_shaped import BLOCK, DRAWN, EOS, MASK, arguments, looks_at_block
 
-HOT = replace(DRAWN, temperature=3.0)
+HOT = replace(DRAWN, temperature=2.0)
 CASES = {
     "alone": (HOT, 1.0),
     "narrow": (HOT, 0.3),
