@@ -26,7 +26,8 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from benchmarks.compilation import CASES, LENGTH, MASK, STOP, vocabulary  # noqa: E402
-from vllm_diffusion.denoise.sample import Draws  # noqa: E402
+from vllm_diffusion.denoise.sample import Cut, Draws  # noqa: E402
+from vllm_diffusion.sampling.top_k_top_p import TopKTopP  # noqa: E402
 from vllm_diffusion.structured.compiler import Compiler  # noqa: E402
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher, TokenDfaTables  # noqa: E402
 from vllm_diffusion.structured.limits import Limits  # noqa: E402
@@ -50,15 +51,14 @@ def draws_of(vocab_size: int, top_p: float) -> Draws:
     row, ones = np.arange(LENGTH), torch.ones(LENGTH)
     row_N = torch.from_numpy(row)
     zeros = torch.zeros_like(row_N)
+    all_N, values = ones.bool(), (zeros + vocab_size, top_p * ones)
     return Draws(
         row_N=row_N,
         temperature_N=ones,
-        top_k_N=zeros + vocab_size,
-        top_p_N=top_p * ones,
         seed_N=zeros,
         position_N=row_N,
         step_N=zeros,
-        is_cut=top_p < 1,
+        cuts=(Cut(TopKTopP.leave, values, all_N),) if top_p < 1 else (),
         rows=row,
     )
 

@@ -84,7 +84,7 @@ class Answer:
         self.emitted: list[int] = []
         self.tokens_BL = torch.full((1, LENGTH), MASK)
         self.masked_BL = torch.ones(1, LENGTH, dtype=torch.bool)
-        self.tokens_BL, self.masked_BL = self.step.walk(self.tokens_BL, self.masked_BL)
+        self.tokens_BL, self.masked_BL = self.step.revise(self.tokens_BL, self.masked_BL)
 
     def written(self) -> bytes:
         tokens = [*self.emitted, *self.tokens_BL[0, : self.canvas.frontier].tolist()]
@@ -103,8 +103,6 @@ class Answer:
         return Draws(
             row_N=torch.arange(LENGTH),
             temperature_N=torch.ones(LENGTH),
-            top_k_N=torch.full((LENGTH,), self.words.size),
-            top_p_N=torch.ones(LENGTH),
             seed_N=torch.zeros(LENGTH, dtype=torch.int64),
             position_N=position_N,
             step_N=torch.full((LENGTH,), number),
@@ -135,7 +133,7 @@ class Answer:
                 self.tokens_BL[0, at] = texts.token_KL[0, at] if texts and is_chosen else own
                 self.masked_BL[0, at] = False
             began = time.process_time()
-            self.tokens_BL, self.masked_BL = self.step.walk(self.tokens_BL, self.masked_BL)
+            self.tokens_BL, self.masked_BL = self.step.revise(self.tokens_BL, self.masked_BL)
             if not self.masked_BL.any():
                 self.next_block()
             spent.append(1000 * (seconds + time.process_time() - began))

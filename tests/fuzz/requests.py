@@ -49,6 +49,7 @@ SAMPLING: tuple[dict[str, Any], ...] = (
     {"min_tokens": 6},
     {"top_k": 5, "top_p": 0.8},
     {"min_p": 0.1},
+    {"top_n_sigma": 1.0},
     {"bad_words": ["e", "th"]},
     {"stop_token_ids": [44, 45, 46, 47]},
     {"ignore_eos": True},

@@ -18,10 +18,14 @@ from vllm_diffusion.family.rows import (
     STABLE_DIFFCODER,
 )
 from vllm_diffusion.request.plan import DecodePlan, make_plan
+from vllm_diffusion.request.sampling import read_sampling
 from vllm_diffusion.request.wording import read_wording
 from vllm_diffusion.structured.limits import read_limits
 
-FOLDERS = ("request/params.py", "request/plan.py", "request/wording.py", "structured/limits.py")
+FOLDERS = (
+    *("request/params.py", "request/plan.py", "request/wording.py", "request/sampling.py"),
+    "structured/limits.py",
+)
 ODD: tuple[Any, ...] = (None, True, "x", "é" * 300, -1, float("nan"), 10**400, [1], {"a": 1})
 
 FIELDS: list[tuple[FamilyRecord, dict[str, Any]]] = [
@@ -111,6 +115,9 @@ def cases(_: Path) -> Iterator[Case]:
     for fields in WORDS:
         sent = {f"diffusion_{name}": value for name, value in fields.items()}
         yield Case(f"words: {named(sent)}", partial(read_wording, sent))
+    for value in (*ODD[1:], 101):
+        sent = {"top_n_sigma": value}
+        yield Case(f"sampling: {named(sent)}", partial(read_sampling, sent))
     for record, changes in PLANS:
         yield Case(f"plan of {record.architecture}: {changes}", partial(plan_of, record, **changes))
     for options in LIMITS:

@@ -61,6 +61,11 @@ SHARED: dict[str, list[Probe]] = {
     "top_p": [served(same, **HOT, top_p=1e-6)],
     "top_k": [served(same, **HOT, top_k=1)],
     "min_p": [served(same, **HOT, min_p=1.0)],
+    "top_n_sigma": [
+        served(same, **HOT, top_n_sigma=1e-3),
+        served(differs, **HOT, top_n_sigma=0),
+        refused("from 0 to 100", top_n_sigma=-1),
+    ],
     "seed": [served(differs, **HOT), refused(seed="x"), refused(seed=2**63)],
     "n": [served(lambda r, _: len(r["choices"]) == 2, **HOT, n=2)],
     "frequency_penalty": [served(differs, frequency_penalty=2.0, max_tokens=60)],

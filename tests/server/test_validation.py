@@ -134,6 +134,17 @@ def test_what_a_verified_draft_can_honour(field: str) -> None:
         validate(params, CAUSAL)
 
 
+@pytest.mark.parametrize("value", [0, 1, 2.5, None])
+def test_a_sampling_field_that_vllm_lacks_passes(value: object) -> None:
+    validate(SamplingParams(extra_args={"top_n_sigma": value}), MODEL)
+
+
+@pytest.mark.parametrize("value", [-1, "1", True, float("nan"), 101, [1]])
+def test_a_sampling_field_that_vllm_lacks_is_checked(value: object) -> None:
+    with pytest.raises(VLLMValidationError, match=r"^top_n_sigma=.*from 0 to 100; 0 is off"):
+        validate(SamplingParams(extra_args={"top_n_sigma": value}), MODEL)
+
+
 def with_words(*words: list[int], **fields: Any) -> SamplingParams:
     params = SamplingParams(bad_words=["x"] * len(words), **fields)
     params._bad_words_token_ids = list(words)

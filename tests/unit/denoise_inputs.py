@@ -14,10 +14,18 @@ from torch import Tensor
 
 from vllm_diffusion.denoise.edit import EditParams
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX, StepView
-from vllm_diffusion.denoise.sample import Candidates
-from vllm_diffusion.denoise.step import StepParams, StepResult, denoise
+from vllm_diffusion.denoise.rules import Chances, Seeds, SubBlocks
+from vllm_diffusion.denoise.sample import Candidates, Cut
+from vllm_diffusion.denoise.step import StepParams, StepResult, StepRule, denoise
+from vllm_diffusion.sampling.base import SlotCut
+from vllm_diffusion.sampling.min_p import MinP
+from vllm_diffusion.sampling.ops import CUTS
+from vllm_diffusion.sampling.top_k_top_p import TopKTopP
+from vllm_diffusion.sampling.top_n_sigma import TopNSigma
 
 POLICY_NAMES = tuple(POLICIES)
+RULES = ("seeds", "sub_blocks", "chances", "edits")
+"""Of ``Step``."""
 NO_STOP = -1
 
 
@@ -34,7 +42,6 @@ def params_of(
     width: Sequence[int] | None = None,
     limit: Sequence[int] | None = None,
     stop_ids: Sequence[Sequence[int]] = (),
-    **optional: Any,
 ) -> StepParams:
     """Step parameters, one entry a request; whole blocks without a limit unless said."""
     num = len(policies)
@@ -47,7 +54,6 @@ def params_of(
         width_B=ints(width if width is not None else block_length),
         limit_B=ints(limit if limit is not None else [10**6] * num),
         stop_ids_BE=torch.tensor(stop_ids or [[NO_STOP]] * num, dtype=torch.int64),
-        **optional,
     )
 
 
@@ -56,6 +62,25 @@ def candidates_of(token: Sequence[Sequence[int]], prob: Sequence[Sequence[float]
     prob_BL = torch.tensor(prob, dtype=torch.float32)
     zero_BL = torch.zeros_like(prob_BL)
     return Candidates(torch.tensor(token, dtype=torch.int64), prob_BL, zero_BL, zero_BL)
+
+
+def cuts_of(
+    *,
+    sigma: Tensor | None = None,
+    min_p: Tensor | None = None,
+    top: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Cut, ...]:
+    """Cuts of draws by what each row asks for; ``top`` is top-k and top-p."""
+    said: dict[type[SlotCut], tuple[Tensor, ...] | None] = {
+        TopNSigma: None if sigma is None else (sigma,),
+        MinP: None if min_p is None else (min_p,),
+        TopKTopP: top,
+    }
+    return tuple(
+        Cut(kind.leave, values, torch.ones(len(values[0]), dtype=torch.bool), kind.is_raw)
+        for kind in CUTS
+        if (values := said[kind]) is not None
+    )
 
 
 def view_of(
@@ -98,9 +123,26 @@ class Step:
     step_B: Tensor
     candidates: Candidates
     params: StepParams
+    seeds: Seeds | None = None
+    sub_blocks: SubBlocks | None = None
+    chances: Chances | None = None
+    edits: EditParams | None = None
+
+    @property
+    def rules(self) -> list[StepRule]:
+        """Those that somebody asks for, in their order."""
+        every = (self.seeds, self.sub_blocks, self.chances, self.edits)
+        return [rule for rule in every if rule is not None]
 
     def run(self) -> StepResult:
-        return denoise(self.tokens_BL, self.masked_BL, self.step_B, self.candidates, self.params)
+        return denoise(
+            self.tokens_BL,
+            self.masked_BL,
+            self.step_B,
+            self.candidates,
+            self.params,
+            self.rules,
+        )
 
     def of(self, index_B: Tensor) -> Step:
         """The step of some of the requests, in the order of ``index_B``."""
@@ -116,21 +158,23 @@ class Step:
             self.step_B[index_B],
             rows_of(self.candidates, index_B),
             StepParams(policies=tuple(dict.fromkeys(names)), **params),
+            **{name: rows_of(getattr(self, name), index_B) for name in RULES},
         )
 
     def alone(self, b: int) -> Step:
         """The step of request ``b`` alone, where nobody asks for what it does not ask for."""
         step = self.of(torch.tensor([b]))
         params = step.params
-        if params.edits is not None and params.edits.threshold_B.isinf().all():
-            params = replace(params, edits=None)
-        if params.sub_block_B is not None and bool(params.sub_block_B == params.block_length_B):
-            params = replace(params, sub_block_B=None)
-        if params.num_rows_B is not None and bool(params.num_rows_B >= params.width_B):
-            params = replace(params, num_rows_B=None)
+        if step.edits is not None and step.edits.threshold_B.isinf().all():
+            step = replace(step, edits=None)
+        whole_B = params.block_length_B
+        if step.sub_blocks is not None and bool(step.sub_blocks.length_B == whole_B):
+            step = replace(step, sub_blocks=None)
+        if step.seeds is not None and bool(step.seeds.num_rows_B >= params.width_B):
+            step = replace(step, seeds=None)
         if params.policies != ("origin",):
-            params = replace(params, uniform_BL=None)
-        return replace(step, params=params)
+            step = replace(step, chances=None)
+        return step
 
     def after(self, result: StepResult, candidates: Candidates) -> Step:
         """The next step on the canvases that this one left."""
@@ -140,11 +184,9 @@ class Step:
             masked_BL=result.masked_BL,
             step_B=result.step_B,
             candidates=candidates,
-            params=self.params
-            if self.params.edits is None
-            else replace(
-                self.params, edits=replace(self.params.edits, post_step_B=result.post_step_B)
-            ),
+            edits=None
+            if self.edits is None or result.post_step_B is None
+            else replace(self.edits, post_step_B=result.post_step_B),
         )
 
     def fresh(self) -> Step:
@@ -174,9 +216,9 @@ def random_candidates(
 
 
 def random_optional(
-    block_length_B: Tensor, length: int, generator: torch.Generator
+    block_length_B: Tensor, width_B: Tensor, length: int, generator: torch.Generator
 ) -> dict[str, Any]:
-    """The rarer fields of ``StepParams``: some requests ask for each, some do not."""
+    """The rarer rules: some requests ask for each, some do not."""
     num = len(block_length_B)
 
     def chance(share: float) -> Tensor:
@@ -186,8 +228,8 @@ def random_optional(
     piece_B = torch.gcd(block_length_B, torch.randint(1, length + 1, (num,), generator=generator))
     edit_threshold_B = torch.rand(num, generator=generator)
     return {
-        "num_rows_B": torch.where(chance(0.2), 1, length),
-        "sub_block_B": torch.where(chance(0.5), piece_B, block_length_B),
+        "seeds": Seeds(torch.where(chance(0.2), 1, length), width_B),
+        "sub_blocks": SubBlocks(torch.where(chance(0.5), piece_B, block_length_B)),
         "edits": EditParams(
             threshold_B=edit_threshold_B.masked_fill(chance(0.5), torch.inf),
             max_post_steps_B=torch.randint(0, 4, (num,), generator=generator),
@@ -215,7 +257,7 @@ def random_step(
     masked_BL = torch.rand(num, length, generator=generator) < 0.6
     stop_BE = randint(0, vocab_size, num, 3)
     is_stop_BE = torch.rand(num, 3, generator=generator) < 0.2
-    optional = {} if plain else random_optional(block_length_B, length, generator)
+    optional = {} if plain else random_optional(block_length_B, width_B, length, generator)
     return Step(
         tokens_BL=randint(0, vocab_size, num, length),
         masked_BL=masked_BL,
@@ -230,7 +272,7 @@ def random_step(
             width_B=width_B,
             limit_B=randint(1, 2 * length, num),
             stop_ids_BE=torch.where(is_stop_BE, stop_BE, NO_STOP),
-            uniform_BL=torch.rand(num, length, generator=generator),
-            **optional,
         ),
+        chances=Chances(torch.rand(num, length, generator=generator)),
+        **optional,
     )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.denoise_inputs import candidates_of, params_of, random_candidates, random_step
 from vllm_diffusion.denoise.accept import first_sub_block
 from vllm_diffusion.denoise.policies import POLICY_INDEX
+from vllm_diffusion.denoise.rules import SubBlocks
 from vllm_diffusion.denoise.step import denoise
 
 seeds = st.integers(0, 2**31)
@@ -86,8 +87,8 @@ def test_a_piece_waits_for_those_before_it(seed: int, num: int, length: int) -> 
             step.params,
             policies=tuple(dict.fromkeys(names)),
             policy_B=policy_B,
-            sub_block_B=sub_block_B,
         ),
+        sub_blocks=SubBlocks(sub_block_B),
     )
     offset_B = step.params.block_length_B - step.params.width_B
     piece_BL = (offset_B[:, None] + torch.arange(length)) // sub_block_B[:, None]
@@ -120,8 +121,8 @@ def test_all_that_is_sure_is_taken_within_the_piece_alone() -> None:
             threshold=[0.9] * 2,
             max_steps=[8] * 2,
             block_length=[8] * 2,
-            sub_block_B=torch.tensor([4, 4]),
         ),
+        [SubBlocks(torch.tensor([4, 4]))],
     )
     assert result.tokens_BL.tolist() == [[0, 7, 0, 7, 0, 0, 0, 0], [0, 7, 0, 0, 0, 0, 0, 0]]
     assert result.num_emitted_B.tolist() == [0, 0]

@@ -5,17 +5,15 @@ Shape suffixes: B requests, L canvas length.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.denoise_inputs import params_of
-from vllm_diffusion.denoise.bad_words import ANY, NONE, BadWords, forbidden, take_back
 from vllm_diffusion.denoise.edit import EditParams
 from vllm_diffusion.denoise.sample import candidates
-from vllm_diffusion.denoise.step import denoise
+from vllm_diffusion.denoise.step import StepRule, denoise
+from vllm_diffusion.sampling.bad_words import ANY, NONE, BadWords, forbidden, take_back
 
 # Tokens 4 and 5 are in no word, so every position has a candidate left.
 VOCAB, MASK_ID, LENGTH = 7, 6, 5
@@ -82,19 +80,18 @@ def run(words: Words, context: list[int], seed: int, *, edits: bool, policy: str
         for b in range(2):
             there = is_there_BX[b]
             logits_NV[b * LENGTH + position_BX[b][there], token_BX[b][there]] = -torch.inf
-        optional: dict[str, Any] = {"bad_words": bad}
+        rules: list[StepRule] = [bad]
         if edits:
-            optional["edits"] = EditParams(torch.zeros(2), torch.full((2,), 3), post_step_B)
+            rules.insert(0, EditParams(torch.zeros(2), torch.full((2,), 3), post_step_B))
         params = params_of(
             [policy] * 2,
             threshold=[0.0] * 2,
             max_steps=[LENGTH] * 2,
             block_length=[LENGTH] * 2,
-            **optional,
         )
         answer = candidates(logits_NV, torch.arange(2 * LENGTH).view(2, LENGTH), MASK_ID)
         before_B = masked_BL.sum(dim=-1)
-        result = denoise(tokens_BL, masked_BL, step_B, answer, params)
+        result = denoise(tokens_BL, masked_BL, step_B, answer, params, rules)
         tokens_BL, masked_BL, step_B = result.tokens_BL, result.masked_BL, result.step_B
         if result.post_step_B is not None:
             post_step_B = result.post_step_B

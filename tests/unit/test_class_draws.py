@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.unit.denoise_inputs import cuts_of
 from vllm_diffusion.denoise.random import gumbel, key_of
 from vllm_diffusion.denoise.sample import Draws
 from vllm_diffusion.kernels import cpu_class_stats, library
@@ -31,13 +32,16 @@ def draws_of(count: int, size: int, seed: int = 0, *, is_cut: bool = False) -> D
     return Draws(
         row_N=torch.arange(count),
         temperature_N=each([0.3, 1.0, 1.7]),
-        top_k_N=each([2, 20, size]).long() if is_cut else torch.full((count,), size),
-        top_p_N=each([0.4, 0.9, 1.0]) if is_cut else torch.ones(count),
         seed_N=torch.arange(count) + 100 * seed,
         position_N=torch.arange(count) % 7,
         step_N=torch.arange(count) % 3,
-        min_p_N=each([0.0, 0.1]) if is_cut else None,
-        is_cut=is_cut,
+        cuts=cuts_of(
+            top=(each([2, 20, size]).long(), each([0.4, 0.9, 1.0])),
+            min_p=each([0.0, 0.1]),
+            sigma=each([torch.inf, 1.5]),
+        )
+        if is_cut
+        else (),
     )
 
 
@@ -122,7 +126,7 @@ def test_the_best_class_draws_what_all_tokens_draw(implementation: str) -> None:
     """The random numbers are those of a request without a constraint."""
     size, count = 500, 200
     logits = logits_of(count, size, 1, torch.float32)
-    draws = replace(draws_of(count, size, 2), min_p_N=None)
+    draws = draws_of(count, size, 2)
     classes = classes_of(size, 9, 3, 1) * count
     with forced(implementation):
         found = class_draws(logits, np.arange(count), classes, 9, MASK, draws)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.unit.denoise_inputs import cuts_of
 from tests.unit.structured_inputs import LIMITS, dfa_of, vocabulary_of
 from vllm_diffusion.denoise.random import gumbel
 from vllm_diffusion.denoise.sample import Draws
@@ -57,12 +58,12 @@ class Step:
             Draws(
                 row_N=row_N,
                 temperature_N=0.5 + row_N // LENGTH * 0.4,
-                top_k_N=torch.full((len(rows),), 3 if is_cut else VOCAB),
-                top_p_N=ones * 0.9 if is_cut else ones,
                 seed_N=row_N // LENGTH + 10 * seed,
                 position_N=row_N % LENGTH + 100,
                 step_N=0 * row_N,
-                is_cut=is_cut,
+                cuts=cuts_of(sigma=ones * 1.7, top=(torch.full((len(rows),), 3), ones * 0.9))
+                if is_cut
+                else (),
                 rows=rows,
             ),
             is_drawn,

@@ -92,6 +92,7 @@ class Worker:
         self.sampler.add_request(slot, sampling)
         self.total_len_S[slot] = prompt_len
         self.params.copy_to_device()
+        self.sampler.apply_staged_writes()
 
     def logits(self, num_rows: int, generator: torch.Generator) -> Tensor:
         return torch.randn(num_rows, VOCAB, generator=generator) * 4

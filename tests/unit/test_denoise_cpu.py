@@ -47,12 +47,8 @@ def plain(step: Step, rule_B: Tensor) -> Step:
         step.params,
         policies=tuple(dict.fromkeys(names)),
         policy_B=torch.tensor([POLICY_INDEX[name] for name in names]),
-        num_rows_B=None,
-        sub_block_B=None,
-        edits=None,
-        uniform_BL=None,
     )
-    return replace(step, params=params)
+    return replace(step, params=params, seeds=None, sub_blocks=None, edits=None, chances=None)
 
 
 @dataclass

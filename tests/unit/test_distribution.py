@@ -11,11 +11,13 @@ import math
 import torch
 from torch import Tensor
 
-from tests.unit.denoise_inputs import params_of
-from vllm_diffusion.denoise.bad_words import ANY, NONE, BadWords, forbidden
+from tests.unit.denoise_inputs import cuts_of, params_of
 from vllm_diffusion.denoise.sample import Draws, candidates
-from vllm_diffusion.denoise.shape import History, Penalties, add_bias, forbid, penalize
 from vllm_diffusion.denoise.step import denoise
+from vllm_diffusion.sampling.bad_words import ANY, NONE, BadWords, forbidden
+from vllm_diffusion.sampling.logit_bias import add_bias
+from vllm_diffusion.sampling.penalties import History, Penalties, penalize
+from vllm_diffusion.sampling.rows import forbid
 
 VOCAB, MASK_ID, NUM = 24, 23, 20_000
 BIAS = {3: 1.0, 4: -0.5}
@@ -117,7 +119,6 @@ def test_pairs_come_as_often_as_they_should() -> None:
         threshold=[0.0] * NUM,
         max_steps=[2] * NUM,
         block_length=[2] * NUM,
-        bad_words=bad,
     )
     row_P = torch.arange(2 * NUM)
     full_P = torch.ones(2 * NUM)
@@ -125,16 +126,14 @@ def test_pairs_come_as_often_as_they_should() -> None:
         draws = Draws(
             row_N=row_P,
             temperature_N=TEMPERATURE * full_P,
-            top_k_N=TOP_K * full_P.long(),
-            top_p_N=TOP_P * full_P,
             seed_N=row_P // 2,
             position_N=row_P % 2,
             step_N=step * full_P.long(),
-            min_p_N=MIN_P * full_P,
+            cuts=cuts_of(min_p=MIN_P * full_P, top=(TOP_K * full_P.long(), TOP_P * full_P)),
         )
         x_NV = shaped(logits_2VV, tokens_B2, masked_B2, bad)
         answer = candidates(x_NV, row_P.view(NUM, 2), MASK_ID, draws)
-        result = denoise(tokens_B2, masked_B2, step_B, answer, params)
+        result = denoise(tokens_B2, masked_B2, step_B, answer, params, [bad])
         tokens_B2, masked_B2, step_B = result.tokens_BL, result.masked_BL, result.step_B
     assert (result.num_emitted_B == 2).all()
 

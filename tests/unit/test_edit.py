@@ -62,8 +62,8 @@ def step_of(
             max_steps=[max_steps or length],
             block_length=[length],
             **keywords,
-            edits=editing([edit_threshold], [max_post_steps]),
         ),
+        edits=editing([edit_threshold], [max_post_steps]),
     )
 
 
@@ -128,8 +128,8 @@ def test_a_step_is_the_joint_threshold(
         limit=[limit],
         stop_ids=[[stop]],
     )
-    assert step.params.edits is not None
-    step.params.edits.post_step_B.fill_(post_step)
+    assert step.edits is not None
+    step.edits.post_step_B.fill_(post_step)
     result = step.run()
 
     after, still_masked, has_edited = joint_threshold(
@@ -156,8 +156,8 @@ def test_a_step_is_the_joint_threshold(
 def test_what_does_not_exist_is_not_edited(seed: int, num: int, length: int) -> None:
     """Behind the block's end candidates may be ever so sure; so may they be of masks."""
     step = random_step(seed, num, length)
-    assert step.params.edits is not None
-    step.params.edits.threshold_B.fill_(0.0)
+    assert step.edits is not None
+    step.edits.threshold_B.fill_(0.0)
     result = step.run()
     outside_BL = torch.arange(length) >= step.params.width_B[:, None]
     assert torch.equal(result.tokens_BL[outside_BL], step.tokens_BL[outside_BL])
@@ -170,11 +170,11 @@ def test_a_neighbour_that_edits_changes_nothing(seed: int, num: int, length: int
     """Rows without edits, beside rows with them, are decided as if nobody edited."""
     step = random_step(seed, num, length)
     result = step.run()
-    assert step.params.edits is not None
-    is_plain_B = step.params.edits.threshold_B.isinf()
+    assert step.edits is not None
+    is_plain_B = step.edits.threshold_B.isinf()
     for b in is_plain_B.nonzero()[:, 0].tolist():
         alone = step.alone(b)
-        assert alone.params.edits is None
+        assert alone.edits is None
         expected = alone.run()
         assert expected.post_step_B is None
         assert torch.equal(result.tokens_BL[b], expected.tokens_BL[0])
@@ -267,6 +267,7 @@ def test_a_model_that_never_settles_runs_out_of_steps(
             step.step_B,
             Candidates(token_BL, prob_BL, prob_BL, prob_BL),
             step.params,
+            edits=step.edits,
         )
         num_mask_steps += bool(step.masked_BL[:, :width].any())
         result = step.run()

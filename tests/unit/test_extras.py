@@ -15,7 +15,9 @@ from vllm.v1.worker.cpu.buffer_utils import UvaBuffer
 from vllm.v1.worker.gpu import buffer_utils
 
 from tests.unit.test_cpu_step import MAX_LEN, VOCAB, Worker, of_policy
+from vllm_diffusion.batch.slot_lists import SlotLists
 from vllm_diffusion.kernels import library
+from vllm_diffusion.sampling.bad_words import SlotWords
 from vllm_diffusion.sampling.logprobs import AcceptedLogprobs
 from vllm_diffusion.worker import sampler
 from vllm_diffusion.worker.cpu_step import Kind
@@ -31,6 +33,7 @@ ASKED: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 0.9, "seed": 3, "min_p": 0.1, "logprob_token_ids": [1, 2, 3]},
     {"temperature": 0, "allowed_token_ids": [1, 5, 9], "presence_penalty": 1.0, "logprobs": 0},
+    {"temperature": 1.5, "seed": 4, "extra_args": {"top_n_sigma": 1.5}},
     {"temperature": 0.7, "min_tokens": 9, "stop_token_ids": [1, 2], "repetition_penalty": 1.2},
 ]
 
@@ -46,8 +49,9 @@ def worker_of(requests: list[dict[str, Any]], mode: str = "raw_logprobs") -> Wor
     generator = torch.Generator().manual_seed(1)
     num_slots = len(worker.total_len_S)
     tokens = torch.randint(0, VOCAB - 1, (num_slots, MAX_LEN), generator=generator).int()
-    extras.shaping.req_states.all_token_ids = SimpleNamespace(gpu=tokens)  # type: ignore[assignment]
-    extras.logprobs = AcceptedLogprobs(worker.params, worker.sampler.canvas, mode)
+    worker.sampler.req_states.all_token_ids = SimpleNamespace(gpu=tokens)  # type: ignore[assignment]
+    canvas, temper = worker.sampler.canvas, extras.drawn.temper
+    extras.logprobs = AcceptedLogprobs(worker.params, canvas, mode, temper)
     for slot, fields in zip(worker.slot_R.tolist(), requests, strict=True):
         extras.add(slot, SamplingParams(**{"max_tokens": 30, **fields}))
     worker.sampler.apply_staged_writes()
@@ -130,8 +134,14 @@ def test_nothing_is_held_for_nobody() -> None:
     worker = worker_of([{"temperature": 0}, {"temperature": 0.5}])
     extras = worker.sampler.extras
     assert extras.logprobs._store is None
-    lists = ("allowed", "bias_ids", "bias", "banned", "early_stops", "words")
-    assert all(getattr(extras.shaping, name).values is None for name in lists)
+    lists = [
+        one
+        for op in extras.ops
+        for one in vars(op).values()
+        if isinstance(one, (SlotLists, SlotWords))
+    ]
+    assert len(lists) == 6
+    assert all(one.values is None for one in lists)
     assert not extras.are_asked(worker.slot_R)
 
 

@@ -12,9 +12,6 @@ import pytest
 pytest.importorskip("vllm", reason="the request models are vLLM's")
 
 from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.exceptions import VLLMValidationError
 
 from scripts import field_tables
@@ -28,9 +25,14 @@ from vllm_diffusion.server.fields import (
     RECORDS,
     SHARED,
 )
-from vllm_diffusion.server.request_models import MessagesRequest
+from vllm_diffusion.server.request_models import (
+    ChatRequest,
+    MessagesRequest,
+    ResponseRequest,
+    TextRequest,
+)
 
-MODELS: dict[str, Any] = {"chat": ChatCompletionRequest, "completion": CompletionRequest}
+MODELS: dict[str, Any] = {"chat": ChatRequest, "completion": TextRequest}
 PLAIN: dict[str, dict[str, Any]] = {
     "chat": {"messages": [{"role": "user", "content": "a"}]},
     "completion": {"prompt": "a"},
@@ -51,7 +53,7 @@ def refusal(route: str, served: Served = BLOCK_CAUSAL, **fields: Any) -> VLLMVal
 
 @pytest.mark.parametrize(
     ("route", "model"),
-    [*MODELS.items(), ("responses", ResponsesRequest), ("messages", AnthropicMessagesRequest)],
+    [*MODELS.items(), ("responses", ResponseRequest), ("messages", AnthropicMessagesRequest)],
 )
 def test_every_field_has_a_record_and_every_record_a_field(route: str, model: Any) -> None:
     assert set(model.model_fields) == set(RECORDS[route])
@@ -209,7 +211,7 @@ FORM = {"type": "json_schema", "name": "a", "schema": {"type": "object"}}
     ],
 )
 def test_responses_are_admitted_alike(fields: dict[str, Any], named: str, words: str) -> None:
-    body = ResponsesRequest.model_validate({"input": "a"} | fields)
+    body = ResponseRequest.model_validate({"input": "a"} | fields)
     with pytest.raises(VLLMValidationError, match=re.escape(words)) as caught:
         admit_response(body, BLOCK_CAUSAL)
     assert caught.value.parameter == named
@@ -228,7 +230,7 @@ def test_responses_are_admitted_alike(fields: dict[str, Any], named: str, words:
     ],
 )
 def test_what_clients_of_responses_send_passes(fields: dict[str, Any]) -> None:
-    admit_response(ResponsesRequest.model_validate({"input": "a"} | fields), BLOCK_CAUSAL)
+    admit_response(ResponseRequest.model_validate({"input": "a"} | fields), BLOCK_CAUSAL)
 
 
 MESSAGE = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "a"}]}

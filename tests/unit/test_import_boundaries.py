@@ -46,6 +46,7 @@ def test_modules_around_the_core_load_without_vllm() -> None:
     loaded = run(
         "import sys; sys.modules['vllm'] = None\n"
         "import vllm_diffusion.mask_groups.sequences, vllm_diffusion.mask_groups.dense\n"
+        "import vllm_diffusion.sampling.ops, vllm_diffusion.sampling.logprobs\n"
         "import vllm_diffusion.cli, vllm_diffusion.doctor, vllm_diffusion.compat\n"
         "print(sorted({'transformers', 'triton'} & set(sys.modules)))"
     )

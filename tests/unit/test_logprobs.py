@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_diffusion.denoise.logprobs import changed_positions, scores_of
+from vllm_diffusion.sampling.logprobs import changed_positions, scores_of
 
 VOCAB, MASK_ID = 9, 4
 

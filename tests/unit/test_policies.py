@@ -14,6 +14,7 @@ from tests.unit.denoise_inputs import POLICY_NAMES, candidates_of, params_of, vi
 from vllm_diffusion.denoise.accept import accepted_positions
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX, StepView
 from vllm_diffusion.denoise.random import uniform
+from vllm_diffusion.denoise.rules import Chances
 from vllm_diffusion.denoise.sample import Candidates
 from vllm_diffusion.denoise.step import denoise
 
@@ -180,9 +181,10 @@ def test_origin_unmasks_as_time_runs() -> None:
             threshold=[0.0],
             max_steps=[num_steps],
             block_length=[num],
-            uniform_BL=uniform(torch.tensor([[7]]), torch.arange(num)[None], step_B[:, None]),
         )
-        result = denoise(tokens_BL, masked_BL, step_B, answer, params)
+        uniform_BL = uniform(torch.tensor([[7]]), torch.arange(num)[None], step_B[:, None])
+        rules = [Chances(uniform_BL)]
+        result = denoise(tokens_BL, masked_BL, step_B, answer, params, rules)
         masked_BL, step_B = result.masked_BL, result.step_B
         expected = 1 - 0.999 * (step + 1) / num_steps if step < num_steps - 1 else 0.0
         # Four standard deviations.

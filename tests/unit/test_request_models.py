@@ -67,6 +67,19 @@ def test_what_vllms_validators_stumble_over_is_refused(more: dict[str, Any]) -> 
         ChatRequest.model_validate({"messages": CHAT} | more)
 
 
+@pytest.mark.parametrize("model", [ChatRequest, TextRequest, ResponseRequest, BatchRequest])
+@pytest.mark.parametrize("value", [None, 0, 1.5])
+def test_sampling_fields_that_vllm_lacks(model: Any, value: float | None) -> None:
+    body = next(body for each, body, _ in CASES if each is model)
+    made = model.model_validate(body | {"top_n_sigma": value, "vllm_xargs": {"diffusion_a": 1}})
+    if model is BatchRequest:
+        made = made.to_chat_completion_request(CHAT)
+    said = {} if value is None else {"top_n_sigma": value}
+    assert made.to_sampling_params(8, {}).extra_args == {"diffusion_a": 1} | said
+    with pytest.raises(ValidationError, match="top_n_sigma"):
+        model.model_validate(body | {"top_n_sigma": "much"})
+
+
 def test_an_empty_suffix_is_none() -> None:
     assert TextRequest.model_validate({"prompt": "a", "suffix": ""}).suffix is None
     assert TextRequest.model_validate({"prompt": "a", "suffix": "b"}).suffix == "b"

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vllm_diffusion.denoise.sample import Draws, candidates, keep_top
+from tests.unit.denoise_inputs import cuts_of
+from vllm_diffusion.denoise.sample import Draws, candidates
 from vllm_diffusion.kernels import dispatch
+from vllm_diffusion.sampling.top_k_top_p import keep_top
 
 MASK_ID = 3
 VOCAB_SIZE = 12
@@ -46,11 +48,10 @@ def draws_of(
     return Draws(
         row_N=row_N,
         temperature_N=torch.full((num,), temperature),
-        top_k_N=torch.full((num,), top_k),
-        top_p_N=torch.full((num,), top_p),
         seed_N=seed_N if seed_N is not None else torch.zeros(num, dtype=torch.int64),
         position_N=position_N if position_N is not None else torch.arange(num),
         step_N=torch.full((num,), step),
+        cuts=cuts_of(top=(torch.full((num,), top_k), torch.full((num,), top_p))),
     )
 
 
@@ -158,8 +159,6 @@ def test_draws_follow_the_softmax(axis: str, temperature: float) -> None:
     draws = Draws(
         row_N=torch.arange(num),
         temperature_N=torch.full((num,), temperature),
-        top_k_N=torch.full((num,), VOCAB_SIZE),
-        top_p_N=torch.ones(num),
         seed_N=counters["seed"],
         position_N=counters["position"],
         step_N=counters["step"],

@@ -13,14 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vllm_diffusion.denoise.shape import (
-    History,
-    Penalties,
-    add_bias,
-    forbid,
-    keep_allowed,
-    penalize,
-)
+from vllm_diffusion.sampling.allowed_ids import keep_allowed
+from vllm_diffusion.sampling.logit_bias import add_bias
+from vllm_diffusion.sampling.penalties import History, Penalties, penalize
+from vllm_diffusion.sampling.rows import forbid
 
 VOCAB = 11
 ROWS = torch.tensor([4, 1])

@@ -22,6 +22,7 @@ from tests.unit.denoise_inputs import (
     rows_of,
 )
 from vllm_diffusion.denoise.policies import POLICY_INDEX
+from vllm_diffusion.denoise.rules import Chances, Seeds
 from vllm_diffusion.denoise.sample import Candidates
 from vllm_diffusion.denoise.step import StepResult, denoise
 
@@ -46,8 +47,8 @@ def test_settled_positions_never_change(seed: int, num: int, length: int) -> Non
     exists_BL = torch.arange(length) < step.params.width_B[:, None]
     settled_BL = ~step.masked_BL | ~exists_BL
     assert not result.masked_BL[settled_BL].any()
-    assert step.params.edits is not None
-    edits_B1 = step.params.edits.threshold_B.isfinite()[:, None]
+    assert step.edits is not None
+    edits_B1 = step.edits.threshold_B.isfinite()[:, None]
     fixed_BL = settled_BL & ~(edits_B1 & exists_BL)
     assert torch.equal(result.tokens_BL[fixed_BL], step.tokens_BL[fixed_BL])
     accepted_BL = step.masked_BL & exists_BL & ~result.masked_BL
@@ -62,8 +63,8 @@ def test_every_unfinished_canvas_accepts_a_position(seed: int, num: int, length:
     step = random_step(seed, num, length)
     position_L = torch.arange(length)
     exists_BL = step.masked_BL & (position_L < step.params.width_B[:, None])
-    assert step.params.num_rows_B is not None
-    open_BL = exists_BL & (position_L < step.params.num_rows_B[:, None])
+    assert step.seeds is not None
+    open_BL = exists_BL & (position_L < step.seeds.num_rows_B[:, None])
     accepted_BL = exists_BL & ~step.run().masked_BL
     may_wait_B = ~open_BL.any(dim=1) | (step.params.policy_B == POLICY_INDEX["origin"])
     assert (accepted_BL.any(dim=1) | may_wait_B).all()
@@ -162,8 +163,8 @@ def test_the_mask_id_marks_nothing(name: str) -> None:
             threshold=[0.0],
             max_steps=[1],
             block_length=[4],
-            uniform_BL=torch.full((1, 4), 0.5),
         ),
+        [Chances(torch.full((1, 4), 0.5))],
     )
     assert result.tokens_BL.tolist() == [[mask_id, 9, mask_id, 9]]
     assert result.num_emitted_B.tolist() == [4]
@@ -174,7 +175,7 @@ def test_a_seed_is_taken_and_nothing_else(seed: int, num: int, length: int) -> N
     """Where only the first position has logits; whatever the policy thinks of it."""
     step = random_step(seed, num, length)
     rows_B = torch.ones(num, dtype=torch.int64)
-    result = replace(step, params=replace(step.params, num_rows_B=rows_B)).run()
+    result = replace(step, seeds=Seeds(rows_B, step.params.width_B)).run()
     position_L = torch.arange(length)
     masked_BL = step.masked_BL & (position_L < step.params.width_B[:, None])
     is_seed_B1 = (rows_B < step.params.width_B)[:, None]
@@ -195,6 +196,7 @@ def test_a_seed_is_taken_and_nothing_else(seed: int, num: int, length: int) -> N
     ],
 )
 def test_a_seed_step_fills_the_first_position(keywords: dict[str, Any], emitted: int) -> None:
+    width = keywords.get("width", [4])[0]
     result = denoise(
         torch.zeros(1, 4, dtype=torch.int64),
         torch.ones(1, 4, dtype=torch.bool),
@@ -205,11 +207,10 @@ def test_a_seed_step_fills_the_first_position(keywords: dict[str, Any], emitted:
             threshold=[0.5],
             max_steps=[1],
             block_length=[4],
-            num_rows_B=torch.tensor([1]),
             **keywords,
         ),
+        [Seeds(torch.tensor([1]), torch.tensor([width]))],
     )
-    width = keywords.get("width", [4])[0]
     assert result.tokens_BL.tolist() == [[9, 0, 0, 0]]
     assert result.masked_BL.tolist() == [[0 < i < width for i in range(4)]]
     assert result.num_emitted_B.tolist() == [emitted]

@@ -16,6 +16,7 @@ from tests.unit.live_bytes import LiveBytes
 from vllm_diffusion.denoise.sample import Draws, candidates
 from vllm_diffusion.kernels import tiles
 from vllm_diffusion.kernels.dispatch import forced, row_stats
+from vllm_diffusion.sampling.ops import neutral_cuts
 from vllm_diffusion.structured.class_draws import class_draws
 from vllm_diffusion.structured.class_stats import class_stats
 from vllm_diffusion.structured.token_classes import TokenClasses
@@ -31,7 +32,7 @@ SMALL = 8 << 20
 def draws_of(num: int, vocab: int, device: str) -> Draws:
     ones, zeros = torch.ones(num, device=device), torch.zeros(num, dtype=torch.long, device=device)
     row_N = torch.arange(num, device=device)
-    return Draws(row_N, ones, zeros + vocab, ones, zeros, row_N, zeros, 0 * ones, True)
+    return Draws(row_N, ones, zeros, row_N, zeros, neutral_cuts(zeros, vocab))
 
 
 def peak_of(call: Callable[[], object]) -> int:
@@ -56,7 +57,7 @@ def test_copies_of_rows_stay_below_the_cap(what: str) -> None:
     rows, draws = np.arange(SOME), draws_of(SOME, VOCAB, "meta")
     row_BL = torch.arange(SOME, device="meta")[None]
     classes = [TokenClasses(np.zeros(VOCAB, dtype=np.int32), CLASSES)] * SOME
-    uncut = replace(draws, is_cut=False)
+    uncut = replace(draws, cuts=())
     calls: dict[str, Callable[[], object]] = {
         "class_stats": lambda: class_stats(logits, rows, classes, CLASSES, MASK),
         "class_draws": lambda: class_draws(logits, rows, classes, CLASSES, MASK, draws),
@@ -70,7 +71,7 @@ def test_copies_of_rows_stay_below_the_cap(what: str) -> None:
 
 def test_64_requests_of_32_positions_stay_below_the_cap() -> None:
     logits = torch.empty(ROWS, VOCAB, dtype=torch.bfloat16, device="meta")
-    draws = replace(draws_of(ROWS, VOCAB, "meta"), is_cut=False)
+    draws = replace(draws_of(ROWS, VOCAB, "meta"), cuts=())
     classes = [TokenClasses(np.zeros(VOCAB, dtype=np.int32), CLASSES)] * ROWS
     peak = peak_of(lambda: class_draws(logits, np.arange(ROWS), classes, CLASSES, MASK, draws))
     assert peak < tiles.TILE_BYTES + SMALL < logits.numel() * logits.itemsize

@@ -1,6 +1,7 @@
 """The runner's batch as the denoising step reads it. [worker]
 
 - ``slots``: what each slot's request asked for, as arrays
+- ``device``: such arrays on host and device
 - ``slot_lists``: lists of different lengths, by slot
 - ``view``: what each request does in the step
 - ``canvases``: the canvases of the batch

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from vllm.utils.torch_utils import async_tensor_h2d
 
+from vllm_diffusion.batch.device import to_device
 from vllm_diffusion.batch.slots import RequestParams
 from vllm_diffusion.batch.view import BatchView
 from vllm_diffusion.request.plan import DecodePlan
@@ -55,7 +55,7 @@ class Canvases:
         host = self.columns_7B
         if flags:
             host = np.concatenate((host, np.array([*flags.values()], dtype=np.int64)))
-        rows = async_tensor_h2d(host, device=total_len_S.device).unbind(0)
+        rows = to_device(host, total_len_S.device).unbind(0)
         request_B, slot_B, row_start_B, width_B, rejected_B, num_rows_B, end_B = rows[:7]
         return CanvasTensors(
             host=self,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from vllm.v1.worker.gpu.buffer_utils import UvaBackedTensor
 
+from vllm_diffusion.batch.device import slot_array
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX
 from vllm_diffusion.request.keys import is_walked
 from vllm_diffusion.request.plan import DecodePlan
@@ -40,25 +40,22 @@ class RequestParams:
     def __init__(self, num_slots: int, plan: DecodePlan, vocab_size: int) -> None:
         self.plan = plan
         self.vocab_size = vocab_size
-        self.policy = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.threshold = UvaBackedTensor(num_slots, dtype=torch.float32)
-        self.max_steps = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.block_length = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.sub_block = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.edit_threshold = UvaBackedTensor(num_slots, dtype=torch.float32)
-        self.max_post_steps = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.max_len = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.temperature = UvaBackedTensor(num_slots, dtype=torch.float32)
-        self.top_k = UvaBackedTensor(num_slots, dtype=torch.int64)
-        self.top_p = UvaBackedTensor(num_slots, dtype=torch.float32)
-        self.min_p = UvaBackedTensor(num_slots, dtype=torch.float32)
-        self.seed = UvaBackedTensor(num_slots, dtype=torch.int64)
+        self.policy = slot_array(num_slots, torch.int64)
+        self.threshold = slot_array(num_slots, torch.float32)
+        self.max_steps = slot_array(num_slots, torch.int64)
+        self.block_length = slot_array(num_slots, torch.int64)
+        self.sub_block = slot_array(num_slots, torch.int64)
+        self.edit_threshold = slot_array(num_slots, torch.float32)
+        self.max_post_steps = slot_array(num_slots, torch.int64)
+        self.max_len = slot_array(num_slots, torch.int64)
+        self.temperature = slot_array(num_slots, torch.float32)
+        self.seed = slot_array(num_slots, torch.int64)
         # For the host alone.
         self.keeps_cache = np.zeros(num_slots, dtype=np.bool_)
         self.is_walked = np.zeros(num_slots, dtype=np.bool_)
         self.guidance = np.zeros(num_slots, dtype=np.float32)
         self.prompt_len = np.zeros(num_slots, dtype=np.int64)
-        self.stop_ids = UvaBackedTensor((num_slots, 4), dtype=torch.int64)
+        self.stop_ids = slot_array((num_slots, 4), torch.int64)
         self.stop_ids.np.fill(NO_TOKEN)
         # Dummy batches index slots that no request has filled.
         self.block_length.np.fill(plan.canvas_length)
@@ -87,11 +84,6 @@ class RequestParams:
         self.keeps_cache[slot] = decode.kv_cache != "exact"
         self.max_len.np[slot] = request.prompt_len + sampling.max_tokens
         self.temperature.np[slot] = sampling.temperature
-        self.top_k.np[slot] = (
-            sampling.top_k if 0 < sampling.top_k < self.vocab_size else self.vocab_size
-        )
-        self.top_p.np[slot] = sampling.top_p
-        self.min_p.np[slot] = sampling.min_p
         # Every tensor-parallel rank must draw alike, so not a local generator.
         self.seed.np[slot] = (
             sampling.seed if sampling.seed is not None else zlib.crc32(request.req_id.encode())
@@ -101,7 +93,7 @@ class RequestParams:
     def _write_stop_ids(self, slot: int, ids: list[int]) -> None:
         num_slots, width = self.stop_ids.np.shape
         if len(ids) > width:
-            wider = UvaBackedTensor((num_slots, 2 * len(ids)), dtype=torch.int64)
+            wider = slot_array((num_slots, 2 * len(ids)), torch.int64)
             wider.np.fill(NO_TOKEN)
             wider.np[:, :width] = self.stop_ids.np
             self.stop_ids = wider
@@ -126,9 +118,6 @@ class RequestParams:
             self.max_post_steps,
             self.max_len,
             self.temperature,
-            self.top_k,
-            self.top_p,
-            self.min_p,
             self.seed,
             self.stop_ids,
         ):

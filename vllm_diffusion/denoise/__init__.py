@@ -7,6 +7,5 @@ Torch alone; batched over requests; no host sync.
 - ``sample``, ``random``: candidate tokens and how sure the model is of them; counter-based draws
 - ``accept``, ``schedule``, ``policies``: which positions are accepted
 - ``settle``, ``edit``, ``verify``: when a block is finished; edits; drafts against the causal mode
-- ``shape``, ``bad_words``: what requests ask of the logits
-- ``logprobs``: scores of accepted tokens
+- ``rules``: what some requests ask of a step beside a policy: seeds, sub-blocks, chance
 """

@@ -13,16 +13,17 @@ Shape suffixes: B requests in the step, L canvas length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vllm_diffusion.denoise.settle import first_stop
+from vllm_diffusion.denoise.step import Changes, StepParams, StepResult, StepRule
 
 
-@dataclass(frozen=True, slots=True)
-class EditParams:
+@dataclass(frozen=True)
+class EditParams(StepRule):
     """Of the requests of a step, some of which edit."""
 
     threshold_B: Tensor
@@ -31,6 +32,32 @@ class EditParams:
     """int64. Most forwards of a block that begin without masks."""
     post_step_B: Tensor
     """int64. Such forwards that the block has had."""
+
+    def change(self, changes: Changes) -> Changes:
+        edited_BL = edited_positions(
+            changes.tokens_BL,
+            changes.settled_BL,
+            changes.candidates.token_BL,
+            changes.candidates.prob_BL,
+            self,
+        )
+        return replace(changes, edited_BL=edited_BL)
+
+    def emit(self, result: StepResult, changes: Changes, params: StepParams) -> StepResult:
+        assert changes.edited_BL is not None
+        num_stable_B, post_step_B = num_stable(
+            result.tokens_BL,
+            changes.masked_BL.any(dim=-1),
+            result.masked_BL.any(dim=-1),
+            changes.edited_BL.any(dim=-1),
+            params.width_B,
+            params.limit_B,
+            params.stop_ids_BE,
+            self,
+        )
+        edits_B = self.threshold_B.isfinite()
+        num_emitted_B = torch.where(edits_B, num_stable_B, result.num_emitted_B)
+        return replace(result, num_emitted_B=num_emitted_B, post_step_B=post_step_B)
 
 
 def edited_positions(

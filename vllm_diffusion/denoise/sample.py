@@ -9,6 +9,7 @@ Shape suffixes: N logits rows, V vocabulary, B requests, L canvas length.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,24 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """What draws leave out, by one rule of ``sampling.ops``: all tokens below some bound."""
+
+    leave: Callable[..., Tensor]
+    """Logits (N, V) and ``values`` to the logits with -inf where a token is left out."""
+    values: tuple[Tensor, ...]
+    """(N,) each, those of rows that do not ask leave all."""
+    asks_N: Tensor
+    """bool."""
+    is_raw: bool = False
+    """Reads logits that no temperature has scaled."""
+
+    def at(self, index: Tensor | slice) -> Cut:
+        values = tuple(value[index] for value in self.values)
+        return Cut(self.leave, values, self.asks_N[index], self.is_raw)
+
+
+@dataclass(frozen=True, slots=True)
 class Draws:
     """The rows of a step whose candidate is drawn instead of the most probable one."""
 
@@ -44,20 +63,14 @@ class Draws:
     """int64. Rows of the step's logits."""
     temperature_N: Tensor
     """float32, above 0."""
-    top_k_N: Tensor
-    """int64; V for all."""
-    top_p_N: Tensor
-    """float32 in (0, 1]."""
     seed_N: Tensor
     """int64."""
     position_N: Tensor
     """int64. Absolute position of the token."""
     step_N: Tensor
     """int64. Denoising step of its block."""
-    min_p_N: Tensor | None = None
-    """float32 in [0, 1]; None if nobody has one."""
-    is_cut: bool = True
-    """False where no row has a top-k, a top-p or a min-p that leaves something out."""
+    cuts: tuple[Cut, ...] = ()
+    """In their order, those that some row asks for."""
     rows: NDArray[np.int64] | None = None
     """``row_N`` on the host, where it is known."""
 
@@ -66,58 +79,27 @@ class Draws:
         return Draws(
             row_N=self.row_N[index],
             temperature_N=self.temperature_N[index],
-            top_k_N=self.top_k_N[index],
-            top_p_N=self.top_p_N[index],
             seed_N=self.seed_N[index],
             position_N=self.position_N[index],
             step_N=self.step_N[index],
-            min_p_N=None if self.min_p_N is None else self.min_p_N[index],
-            is_cut=self.is_cut,
+            cuts=tuple(cut.at(index) for cut in self.cuts),
         )
 
     def temper(self, logits_NV: Tensor) -> Tensor:
         """``temper`` of float32 rows (N, V), these ones in their order."""
-        if not self.is_cut:
-            return logits_NV / self.temperature_N[:, None]
-        return temper(logits_NV, self.temperature_N, self.top_k_N, self.top_p_N, self.min_p_N)
+        return temper(logits_NV, self.temperature_N, self.cuts)
 
 
-def keep_top(logits_NV: Tensor, top_k_N: Tensor, top_p_N: Tensor) -> Tensor:
-    """Set what top-k and then top-p leave out to -inf; ties at the border stay in.
-
-    Args:
-        logits_NV: float32 (N, V), already divided by the temperature.
-        top_k_N: int64 (N,), how many of the most probable tokens stay.
-        top_p_N: float32 (N,), the mass that the smallest kept set must reach.
-    """
-    sorted_NV = logits_NV.sort(dim=-1, descending=True).values
-    rank_V = torch.arange(logits_NV.shape[1], device=logits_NV.device)
-    in_k_NV = rank_V < top_k_N[:, None]
-    prob_NV = sorted_NV.masked_fill(~in_k_NV, -torch.inf).softmax(dim=-1)
-    before_NV = prob_NV.cumsum(dim=-1) - prob_NV
-    # Rounding may bring a sum to 1 before its end; a top-p of 1 leaves nothing out.
-    kept_NV = in_k_NV & ((before_NV < top_p_N[:, None]) | (top_p_N >= 1)[:, None])
-    lowest_N1 = sorted_NV.masked_fill(~kept_NV, torch.inf).amin(dim=-1, keepdim=True)
-    return logits_NV.masked_fill(logits_NV < lowest_N1, -torch.inf)
-
-
-def temper(
-    logits_NV: Tensor,
-    temperature_N: Tensor,
-    top_k_N: Tensor,
-    top_p_N: Tensor,
-    min_p_N: Tensor | None = None,
-) -> Tensor:
-    """The logits (N, V) of the distribution that is drawn from.
-
-    Temperature, min-p (arXiv 2407.01082: at least ``min_p`` times as probable as the best token),
-    top-k, top-p, in vLLM's order.
-    """
+def temper(logits_NV: Tensor, temperature_N: Tensor, cuts: Sequence[Cut] = ()) -> Tensor:
+    """The logits (N, V) of the distribution that is drawn from."""
+    for cut in cuts:
+        if cut.is_raw:
+            logits_NV = cut.leave(logits_NV, *cut.values)
     scaled_NV = logits_NV / temperature_N[:, None]
-    if min_p_N is not None:
-        lowest_N1 = scaled_NV.amax(dim=-1, keepdim=True) + min_p_N.log()[:, None]
-        scaled_NV = scaled_NV.masked_fill(scaled_NV < lowest_N1, -torch.inf)
-    return keep_top(scaled_NV, top_k_N, top_p_N)
+    for cut in cuts:
+        if not cut.is_raw:
+            scaled_NV = cut.leave(scaled_NV, *cut.values)
+    return scaled_NV
 
 
 def draw(logits_NV: Tensor, stats: RowStats, draws: Draws, mask_id: int) -> RowStats:

@@ -13,24 +13,21 @@ masked position is left in front of its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vllm_diffusion.denoise.accept import accepted_positions, first_sub_block
-from vllm_diffusion.denoise.bad_words import BadWords, take_back
-from vllm_diffusion.denoise.edit import EditParams, edited_positions, num_stable
+from vllm_diffusion.denoise.accept import accepted_positions
 from vllm_diffusion.denoise.policies import StepView
 from vllm_diffusion.denoise.sample import Candidates
-from vllm_diffusion.denoise.schedule import transfer_share
 from vllm_diffusion.denoise.settle import num_settled
 
 
 @dataclass(frozen=True, slots=True)
 class StepParams:
-    """What the requests of the step asked for. The optional ones are None if nobody did."""
+    """What every request of the step has; what only some ask for is a ``StepRule``."""
 
     policies: tuple[str, ...]
     """The names in use in this batch, known to the host."""
@@ -48,17 +45,30 @@ class StepParams:
     """int64. Tokens the request may still emit (``max_tokens``, ``max_model_len``)."""
     stop_ids_BE: Tensor
     """int64. Token ids that end the request, padded with -1."""
-    num_rows_B: Tensor | None = None
-    """int64. Leading canvas positions that may be accepted in this step, where not all may."""
-    sub_block_B: Tensor | None = None
-    """int64. Length of the pieces in which a block is denoised."""
-    edits: EditParams | None = None
-    uniform_BL: Tensor | None = None
-    """float32 in (0, 1). Draws for the policy ``origin``."""
-    revise: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
-    """Tokens (B, L) and mask (B, L) after acceptance to what a constraint makes of them."""
-    bad_words: BadWords | None = None
-    """Words of several tokens that the output must not hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a step does to the canvases."""
+
+    tokens_BL: Tensor
+    """int64, before it."""
+    exists_BL: Tensor
+    """bool, canvas positions that there are."""
+    masked_BL: Tensor
+    """bool, those of them that held no accepted token."""
+    open_BL: Tensor
+    """bool, those of them that the policy chooses from."""
+    candidates: Candidates
+    accepted_BL: Tensor
+    """bool, masked positions that take their candidate."""
+    edited_BL: Tensor | None = None
+    """bool, settled ones that do, where anybody edits."""
+
+    @property
+    def settled_BL(self) -> Tensor:
+        """bool, positions that held an accepted token."""
+        return self.exists_BL & ~self.masked_BL
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +87,40 @@ class StepResult:
     """int64. Forwards that began without masks, where anybody edits."""
 
 
+class StepRule:
+    """What some requests of a step ask for beside their policy; a method a place in the step.
+
+    The others' rows stay as they are. A rule overrides what it needs.
+    """
+
+    def open(self, open_BL: Tensor, params: StepParams) -> Tensor:
+        """The masked positions that the policy chooses from."""
+        return open_BL
+
+    def see(self, view: StepView, step_B: Tensor, params: StepParams) -> StepView:
+        """What the policy sees."""
+        return view
+
+    def change(self, changes: Changes) -> Changes:
+        """What the step accepts and edits, once the policy has chosen."""
+        return changes
+
+    def revise(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """The canvases, once what is accepted stands in them."""
+        return tokens_BL, masked_BL
+
+    def emit(self, result: StepResult, changes: Changes, params: StepParams) -> StepResult:
+        """How many tokens are settled for good."""
+        return result
+
+
 def denoise(
     tokens_BL: Tensor,
     masked_BL: Tensor,
     step_B: Tensor,
     candidates: Candidates,
     params: StepParams,
+    rules: Sequence[StepRule] = (),
 ) -> StepResult:
     """Run one denoising step.
 
@@ -92,29 +130,23 @@ def denoise(
         step_B: int64 (B,), steps that each block has had before this one.
         candidates: the model's answer at each position.
         params: what each request asked for.
+        rules: what some of them ask for beside it, in the order in which it is done.
     """
     position_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
     exists_BL = position_L < params.width_B[:, None]
     masked_BL = masked_BL & exists_BL
     open_BL = masked_BL
-    if params.num_rows_B is not None:
-        open_BL = open_BL & (position_L < params.num_rows_B[:, None])
-    if params.sub_block_B is not None:
-        offset_B = params.block_length_B - params.width_B
-        open_BL = first_sub_block(open_BL, offset_B, params.sub_block_B)
-    share_B = None
-    if params.uniform_BL is not None:
-        num_steps_B = torch.minimum(params.max_steps_B, params.width_B)
-        share_B = transfer_share(step_B, num_steps_B)
+    for rule in rules:
+        open_BL = rule.open(open_BL, params)
     view = StepView(
         masked_BL=open_BL,
         prob_BL=candidates.prob_BL,
         second_BL=candidates.second_BL,
         entropy_BL=candidates.entropy_BL,
         threshold_B=params.threshold_B,
-        share_B=share_B,
-        uniform_BL=params.uniform_BL,
     )
+    for rule in rules:
+        view = rule.see(view, step_B, params)
     accepted_BL, step_B = accepted_positions(
         view,
         step_B,
@@ -124,46 +156,18 @@ def denoise(
         max_steps_B=params.max_steps_B,
         width_B=params.width_B,
     )
-    if params.num_rows_B is not None:
-        # A seed is the causal mode's token: taken, whatever the policy thinks of it.
-        is_seed_B1 = (params.num_rows_B < params.width_B)[:, None]
-        accepted_BL = accepted_BL | (open_BL & is_seed_B1)
-    edited_BL = None
-    if params.edits is not None:
-        edited_BL = edited_positions(
-            tokens_BL, exists_BL & ~masked_BL, candidates.token_BL, candidates.prob_BL, params.edits
-        )
-    if params.bad_words is not None:
-        accepted_BL, edited_BL = take_back(
-            params.bad_words,
-            tokens_BL,
-            exists_BL & ~masked_BL,
-            candidates.token_BL,
-            candidates.prob_BL,
-            accepted_BL,
-            edited_BL,
-        )
-    left_BL = masked_BL & ~accepted_BL
-    new_BL = torch.where(accepted_BL, candidates.token_BL, tokens_BL)
-    if params.revise is not None:
-        new_BL, left_BL = params.revise(new_BL, left_BL)
+    changes = Changes(tokens_BL, exists_BL, masked_BL, open_BL, candidates, accepted_BL)
+    for rule in rules:
+        changes = rule.change(changes)
+    left_BL = masked_BL & ~changes.accepted_BL
+    new_BL = torch.where(changes.accepted_BL, candidates.token_BL, tokens_BL)
+    for rule in rules:
+        new_BL, left_BL = rule.revise(new_BL, left_BL)
+    if changes.edited_BL is not None:
+        new_BL = torch.where(changes.edited_BL, candidates.token_BL, new_BL)
     end_B = torch.minimum(params.width_B, params.limit_B)
-    if params.edits is None or edited_BL is None:
-        num_emitted_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)
-        return StepResult(new_BL, left_BL, num_emitted_B, step_B + 1)
-
-    new_BL = torch.where(edited_BL, candidates.token_BL, new_BL)
-    num_settled_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)
-    num_stable_B, post_step_B = num_stable(
-        new_BL,
-        masked_BL.any(dim=-1),
-        left_BL.any(dim=-1),
-        edited_BL.any(dim=-1),
-        params.width_B,
-        params.limit_B,
-        params.stop_ids_BE,
-        params.edits,
-    )
-    edits_B = params.edits.threshold_B.isfinite()
-    num_emitted_B = torch.where(edits_B, num_stable_B, num_settled_B)
-    return StepResult(new_BL, left_BL, num_emitted_B, step_B + 1, post_step_B)
+    num_emitted_B = num_settled(new_BL, left_BL, end_B, params.stop_ids_BE)
+    result = StepResult(new_BL, left_BL, num_emitted_B, step_B + 1)
+    for rule in rules:
+        result = rule.emit(result, changes, params)
+    return result

@@ -1,7 +1,13 @@
-"""What requests ask of logits and of scores, by slot. [worker]
+"""What requests ask of logits, draws and scores: formula and slots in one file. [worker]
 
-- ``extras``: all of it, in the order in which a step does it
-- ``shaping``: biases, penalties, bad words, allowed tokens
+vLLM is imported where it is called, so that formulas run without it.
+
+- ``ops``: the features, in their order: START HERE to add one
+- ``base``: what a feature is
+- ``extras``: runs them around a step
+- ``allowed_ids``, ``logit_bias``, ``min_tokens``, ``penalties``, ``bad_words``: change logits
+- ``top_n_sigma``, ``min_p``, ``top_k_top_p``: cut what is drawn
+- ``draws``: which rows are drawn, and with what
 - ``logprobs``: log-probabilities of accepted tokens
-- ``draws``: which rows are drawn from
+- ``rows``: the rows of those that ask
 """

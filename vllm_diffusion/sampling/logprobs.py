@@ -1,32 +1,109 @@
-"""Log-probabilities of the tokens in each slot's canvas, kept until the block is emitted.
+"""``logprobs``: log-probabilities of accepted tokens, from the step that accepted them.
 
-Allocated for as many requests as ask at a time, once somebody does. Shape suffixes: S slots,
-R requests in the batch, Q of them that ask, P their rows of logits, L canvas length, A columns.
+A token's is that of the distribution in which it became the canvas's: at the step of its
+acceptance, or of its last edit. So it says how sure the model was given what the canvas held then,
+and the sum over a text is no likelihood in the sense of a left-to-right model.
+
+They are kept until the block is emitted, in memory for as many requests as ask at a time, once
+somebody does. Shape suffixes: S slots, R requests in the batch, Q of them that ask, P their rows of
+logits, N rows of logits, V vocabulary, K alternatives, L canvas length, A = 1 + K columns: the
+token itself, then the alternatives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from vllm.utils.torch_utils import async_tensor_h2d
-from vllm.v1.outputs import LogprobsTensors
 
 from vllm_diffusion.batch.canvases import Canvases, rows_of
+from vllm_diffusion.batch.device import to_device
 from vllm_diffusion.batch.slot_lists import SlotLists
-from vllm_diffusion.denoise.logprobs import Scores, changed_positions, scores_of
-from vllm_diffusion.denoise.sample import temper
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from vllm.sampling_params import SamplingParams
+    from vllm.v1.outputs import LogprobsTensors
 
     from vllm_diffusion.batch.slots import RequestParams
     from vllm_diffusion.denoise.canvas import Canvas
 
 NOT_ASKED = -1
+
+
+class Scores(NamedTuple):
+    """Of one row or position each; leading dimensions as the caller's."""
+
+    ids_A: Tensor
+    """int64. The token, then the alternatives."""
+    scores_A: Tensor
+    """float32. Their log-probabilities, or logits; -inf where there is no alternative."""
+    rank: Tensor
+    """int64. How many tokens are at least as probable as the token, itself included."""
+
+
+def scores_of(
+    logits_NV: Tensor,
+    token_N: Tensor,
+    num_top: int,
+    ids_NK: Tensor | None = None,
+    num_ids_N: Tensor | None = None,
+    *,
+    gives_logits: bool = False,
+) -> Scores:
+    """Score each row's token and alternatives.
+
+    Args:
+        logits_NV: float32 (N, V), the mask token's at -inf, so that it has no probability.
+        token_N: int64 (N,).
+        num_top: how many of the most probable tokens are alternatives.
+        ids_NK: int64 (N, K'), the alternatives of rows that name them, if any row does.
+        num_ids_N: int64 (N,), how many of ``ids_NK`` count; 0 where the row names none.
+        gives_logits: score by logits in the place of log-probabilities.
+    """
+    top_NK = logits_NV.topk(num_top, dim=-1).indices
+    is_given_NK = torch.ones_like(top_NK, dtype=torch.bool)
+    if ids_NK is not None and num_ids_N is not None:
+        num = max(num_top, ids_NK.shape[1])
+        names_N1 = (num_ids_N > 0)[:, None]
+        top_NK, ids_NK = _widened(top_NK, num), _widened(ids_NK, num)
+        top_NK = torch.where(names_N1, ids_NK, top_NK)
+        num_given_N1 = torch.where(names_N1, num_ids_N[:, None], num_top)
+        is_given_NK = torch.arange(num, device=logits_NV.device) < num_given_N1
+    token_N1 = token_N[:, None]
+    ids_NA = torch.cat((token_N1, top_NK), dim=1)
+    scores_NA = logits_NV.gather(1, ids_NA)
+    chosen_N1 = scores_NA[:, :1]
+    rank_N = (logits_NV >= chosen_N1).sum(dim=-1)
+    if not gives_logits:
+        scores_NA = scores_NA - logits_NV.logsumexp(dim=-1, keepdim=True)
+    scores_NA[:, 1:].masked_fill_(~is_given_NK, -torch.inf)
+    return Scores(ids_NA, scores_NA, rank_N)
+
+
+def _widened(ids_NK: Tensor, num: int) -> Tensor:
+    """With zeros up to ``num`` columns."""
+    return torch.nn.functional.pad(ids_NK, (0, num - ids_NK.shape[1]))
+
+
+def changed_positions(
+    tokens_QL: Tensor, scored_QL: Tensor, new_QL: Tensor, settled_QL: Tensor
+) -> Tensor:
+    """bool (Q, L): positions whose token is new and has no score yet.
+
+    Not those that were masked before the step: a canvas may also begin with tokens that nothing
+    has scored.
+
+    Args:
+        tokens_QL: int64, the canvases before the step.
+        scored_QL: bool, their positions that have a score.
+        new_QL: int64, the canvases after it.
+        settled_QL: bool, their settled positions.
+    """
+    return settled_QL & (~scored_QL | (new_QL != tokens_QL))
 
 
 class Notes(NamedTuple):
@@ -54,12 +131,20 @@ class AcceptedLogprobs:
         canvas: of all slots.
         mode: vLLM's ``logprobs_mode``. "raw": before anything that the request asks of the logits;
             "processed": after all of it, temperature and cuts too.
+        temper: rows of logits, and the slot of each on the host, to those that are drawn from.
     """
 
-    def __init__(self, params: RequestParams, canvas: Canvas, mode: str) -> None:
+    def __init__(
+        self,
+        params: RequestParams,
+        canvas: Canvas,
+        mode: str,
+        temper: Callable[[Tensor, NDArray[np.int64]], Tensor],
+    ) -> None:
         num_slots = len(canvas.step_S)
         self.params = params
         self.canvas = canvas
+        self.temper = temper
         self.is_raw = mode.startswith("raw")
         self.gives_logits = mode.endswith("logits")
         self.num_top_S: NDArray[np.int64] = np.full(num_slots, NOT_ASKED, dtype=np.int64)
@@ -123,12 +208,13 @@ class AcceptedLogprobs:
         requests = of.request_B[asks_B]
         first_Q = np.cumsum(num_rows_Q) - num_rows_Q
         host = np.stack((requests, slots, self.place_S[slots], first_Q, num_rows_Q))
-        columns_5Q = async_tensor_h2d(host, device=device)
-        rows_4P = async_tensor_h2d(rows_of(of, asks_B), device=device)
+        columns_5Q = to_device(host, device)
+        rows = rows_of(of, asks_B)
+        rows_4P = to_device(rows, device)
         logits_PV = logits_NV[rows_4P[2]].float()
         logits_PV[:, self.canvas.mask_id] = -torch.inf
         if not self.is_raw and (self.params.temperature.np[slots] > 0).any():
-            logits_PV = self._tempered(logits_PV, rows_4P[3])
+            logits_PV = self._tempered(logits_PV, rows[3])
         slot_Q = columns_5Q[1]
         return Notes(
             logits_PV=logits_PV,
@@ -139,18 +225,11 @@ class AcceptedLogprobs:
             tokens_QL=self.canvas.tokens_SL[slot_Q],
         )
 
-    def _tempered(self, logits_PV: Tensor, slot_P: Tensor) -> Tensor:
+    def _tempered(self, logits_PV: Tensor, slot_P: NDArray[np.int64]) -> Tensor:
         """As the candidates are drawn; greedy rows stay as they are."""
-        params = self.params
-        temperature_P = params.temperature.gpu[slot_P]
-        is_drawn_P = temperature_P > 0
-        return temper(
-            logits_PV,
-            torch.where(is_drawn_P, temperature_P, 1.0),
-            torch.where(is_drawn_P, params.top_k.gpu[slot_P], params.vocab_size),
-            torch.where(is_drawn_P, params.top_p.gpu[slot_P], 1.0),
-            torch.where(is_drawn_P, params.min_p.gpu[slot_P], 0.0),
-        )
+        drawn = np.flatnonzero(self.params.temperature.np[slot_P] > 0)
+        index = to_device(drawn, logits_PV.device)
+        return logits_PV.index_copy(0, index, self.temper(logits_PV[index], slot_P[drawn]))
 
     def result(self, notes: Notes, tokens_RL: Tensor, num_emitted_R: Tensor) -> LogprobsTensors:
         """Score what the step changed; the canvases' scores as the runner takes them.
@@ -160,6 +239,8 @@ class AcceptedLogprobs:
             tokens_RL: int64 (R, L), the canvases after it, before an emitted one starts afresh.
             num_emitted_R: (R,), tokens that are emitted.
         """
+        from vllm.v1.outputs import LogprobsTensors
+
         assert self._store is not None
         request_Q, slot_Q, place_Q, first_Q, num_rows_Q = notes.columns_5Q.unbind(0)
         request_P, offset_P = notes.rows_4P[:2].unbind(0)
@@ -168,7 +249,7 @@ class AcceptedLogprobs:
         num_named = self.named.length_S[notes.slots]
         if num_named.any():
             ids_PK = self.named.of(slot_Q)[request_P][:, : int(num_named.max())]
-            num_ids_P = async_tensor_h2d(num_named, device=new_QL.device)[request_P]
+            num_ids_P = to_device(num_named, new_QL.device)[request_P]
         scores = scores_of(
             notes.logits_PV,
             new_QL[request_P, offset_P],

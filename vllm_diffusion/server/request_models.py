@@ -22,6 +22,7 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.sampling_params import StructuredOutputsParams
 
 from vllm_diffusion.request.quote import close_to, quoted
+from vllm_diffusion.request.sampling import SAMPLING_PARSERS
 from vllm_diffusion.server.reasoning import LEVEL
 from vllm_diffusion.server.refusal import RefusedError
 
@@ -69,13 +70,21 @@ class Checked(BaseModel):
         return data
 
 
-def _with_level(params: SamplingParams, level: str | None) -> SamplingParams:
-    if level is not None:
-        params.extra_args = {**(params.extra_args or {}), LEVEL: level}
-    return params
+class Sampling(BaseModel):
+    """Sampling fields that vLLM's models lack, those of ``request.sampling``."""
+
+    top_n_sigma: float | None = None
+
+    def into(self, params: SamplingParams, level: str | None = None) -> SamplingParams:
+        """vLLM's parameters with what these say, and with a level of effort."""
+        said = {name: getattr(self, name) for name in SAMPLING_PARSERS} | {LEVEL: level}
+        said = {name: value for name, value in said.items() if value is not None}
+        if said:
+            params.extra_args = {**(params.extra_args or {}), **said}
+        return params
 
 
-class ChatRequest(Checked, ChatCompletionRequest):
+class ChatRequest(Checked, Sampling, ChatCompletionRequest):
     """Of a chat, with Mercury's level and a meaning for all of them."""
 
     stop: str | Stops | None = []
@@ -96,11 +105,11 @@ class ChatRequest(Checked, ChatCompletionRequest):
             self.reasoning_effort = "none"
 
     def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
-        """vLLM's, and the level."""
-        return _with_level(super().to_sampling_params(*args, **kwargs), self._level)
+        """vLLM's, and what it lacks."""
+        return self.into(super().to_sampling_params(*args, **kwargs), self._level)
 
 
-class BatchRequest(Checked, BatchChatCompletionRequest):
+class BatchRequest(Checked, Sampling, BatchChatCompletionRequest):
     """Of several chats at once."""
 
     stop: str | Stops | None = Field(default_factory=list)
@@ -117,7 +126,7 @@ class BatchRequest(Checked, BatchChatCompletionRequest):
         return ChatRequest.model_validate(said | {"messages": messages})
 
 
-class TextRequest(Checked, CompletionRequest):
+class TextRequest(Checked, Sampling, CompletionRequest):
     """Of a completion."""
 
     stop: str | Stops | None = []
@@ -130,8 +139,12 @@ class TextRequest(Checked, CompletionRequest):
             return {name: value for name, value in data.items() if name != "suffix"}
         return data
 
+    def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
+        """vLLM's, and what it lacks."""
+        return self.into(super().to_sampling_params(*args, **kwargs))
 
-class ResponseRequest(Checked, ResponsesRequest):
+
+class ResponseRequest(Checked, Sampling, ResponsesRequest):
     """Of OpenAI's responses; ``reasoning.effort`` is a chat's ``reasoning_effort``."""
 
     stop: str | Stops | None = []
@@ -150,8 +163,8 @@ class ResponseRequest(Checked, ResponsesRequest):
         return made
 
     def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
-        """vLLM's, and the level."""
-        return _with_level(super().to_sampling_params(*args, **kwargs), self._level)
+        """vLLM's, and what it lacks."""
+        return self.into(super().to_sampling_params(*args, **kwargs), self._level)
 
 
 class MessagesRequest(Checked, AnthropicMessagesRequest):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.request.params import PREFIX, InvalidFieldError
+from vllm_diffusion.request.sampling import read_sampling
 from vllm_diffusion.request.wording import read_wording
 from vllm_diffusion.server.refusal import refuse, refused_field
 from vllm_diffusion.server.sampling_fields import (
@@ -48,6 +49,7 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
     plan = plan_of(model_config)
     try:
         decode = plan.request_params(params.extra_args)
+        read_sampling(params.extra_args)
     except InvalidFieldError as error:
         raise refused_field(error) from error
     if refused := refused_by_model(params, plan.record, decode.policy):

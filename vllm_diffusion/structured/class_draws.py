@@ -27,7 +27,7 @@ from vllm_diffusion.structured.class_stats import NEVER, tiles_of
 from vllm_diffusion.structured.token_classes import TokenClasses
 
 CUT = 1e4
-"""What top-k, top-p and min-p leave out is drawn only where no text is left without it."""
+"""What cuts leave out is drawn only where no text is left without it."""
 
 
 class ClassDraws(NamedTuple):
@@ -75,13 +75,11 @@ def class_draws(
 
 
 def _lowest(logits_NV: Tensor, row_R: NDArray[np.int64], excluded: int, draws: Draws) -> Tensor:
-    """The least tempered logit that top-k, top-p and min-p leave of each row, -inf for all."""
+    """The least tempered logit that cuts leave of each row, -inf for all."""
     lowest_R = torch.full((len(row_R),), NEVER)
-    if not draws.is_cut:
+    if not draws.cuts:
         return lowest_R
-    is_cut_R = (draws.top_k_N < logits_NV.shape[1]) | (draws.top_p_N < 1)
-    if draws.min_p_N is not None:
-        is_cut_R |= draws.min_p_N > 0
+    is_cut_R = torch.stack([cut.asks_N for cut in draws.cuts]).any(dim=0)
     cut = is_cut_R.nonzero()[:, 0]
     row = torch.from_numpy(row_R)[cut]
     for part in tiles(len(cut), logits_NV.shape[1]):
@@ -113,7 +111,7 @@ def defined(
 
 def _defined(rows_RV: Tensor, class_RV: Tensor, num_classes: int, draws: Draws) -> ClassDraws:
     kept_RV = draws.temper(rows_RV)
-    if draws.is_cut:
+    if draws.cuts:
         scaled_RV = rows_RV / draws.temperature_N[:, None]
         kept_RV = torch.where(kept_RV == NEVER, scaled_RV - CUT, kept_RV)
         del scaled_RV

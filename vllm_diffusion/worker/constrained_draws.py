@@ -124,7 +124,7 @@ class Drawing:
         return torch.where(drawn_KL == automata.num_classes - 1, top_KL, drawn_KL), state_KL
 
     def overrule(self, is_first_KL: Tensor, follows_KLC: Tensor) -> Tensor:
-        if self.draws.is_cut:
+        if self.draws.cuts:
             self._draw_again(is_first_KL, follows_KLC)
         return self.value_KLC.masked_fill(~follows_KLC, NEVER).argmax(dim=-1)
 

@@ -84,8 +84,8 @@ class CpuStep:
             )
         )
 
-    def add_request(self, slot: int, *, has_words: bool = False) -> None:
-        """Take note of the parameters in ``slot``; whether it has bad words of several tokens."""
+    def add_request(self, slot: int, *, has_rule: bool = False) -> None:
+        """Take note of the parameters in ``slot``; does it ask for a ``StepRule``."""
         params = self.params
         policy = POLICY_NAMES[params.policy.np[slot]]
         is_plain = (
@@ -95,7 +95,7 @@ class CpuStep:
             and not np.isfinite(params.edit_threshold.np[slot])
             and not params.keeps_cache[slot]
             and not params.guidance[slot]
-            and not has_words
+            and not has_rule
         )
         is_held = bool(params.is_walked[slot])
         if is_held and (

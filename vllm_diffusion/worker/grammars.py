@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
+from vllm_diffusion.denoise.step import StepRule
 from vllm_diffusion.isolation.failures import Failures
 from vllm_diffusion.request.keys import is_walked
 from vllm_diffusion.structured.budget import BudgetMatcher, ThinkingCanvas
@@ -104,7 +105,7 @@ class Grammars:
         return ConstrainedStep(canvases, index, constrained, self.constraints, self.failures)
 
 
-class ConstrainedStep:
+class ConstrainedStep(StepRule):
     """One denoising step's constrained canvases, ``index_K`` of the step's."""
 
     def __init__(
@@ -164,7 +165,7 @@ class ConstrainedStep:
             return texts, None
         return texts, drawing.left(texts)
 
-    def walk(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
+    def revise(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Check what the step accepted, and fill in what must follow: ``structured.frontier``."""
         ends = [int(self.canvases.width_B[b]) for b in self.index_K]
         return self._walk(tokens_BL, masked_BL, ends)

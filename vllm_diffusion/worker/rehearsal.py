@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vllm_diffusion.denoise.sample import Draws, candidates
 from vllm_diffusion.kernels.tiles import rows_at_a_time
+from vllm_diffusion.sampling.ops import neutral_cuts
 from vllm_diffusion.structured.class_draws import class_draws
 from vllm_diffusion.structured.class_stats import class_stats
 from vllm_diffusion.structured.token_classes import TokenClasses
@@ -34,12 +35,10 @@ def rehearse(logits_NV: Tensor, num_rows: int, mask_id: int) -> None:
     draws = Draws(
         row_N=row_N,
         temperature_N=ones_N,
-        top_k_N=zeros_N + vocab_size,
-        top_p_N=ones_N,
         seed_N=zeros_N,
         position_N=zeros_N,
         step_N=zeros_N,
-        min_p_N=0 * ones_N,
+        cuts=neutral_cuts(zeros_N, vocab_size),
         rows=row,
     )
     candidates(logits_NV, torch.arange(num_rows, device=device)[None], mask_id, draws)

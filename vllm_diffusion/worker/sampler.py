@@ -7,7 +7,6 @@ canvas length, N rows of logits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,13 @@ from vllm_diffusion.batch.view import BatchView, view_batch
 from vllm_diffusion.denoise.canvas import Canvas
 from vllm_diffusion.denoise.edit import EditParams
 from vllm_diffusion.denoise.random import uniform
+from vllm_diffusion.denoise.rules import Chances, Seeds, SubBlocks
 from vllm_diffusion.denoise.sample import candidates
-from vllm_diffusion.denoise.step import StepParams, StepResult, denoise
+from vllm_diffusion.denoise.step import StepParams, StepResult, StepRule, denoise
 from vllm_diffusion.denoise.verify import verify
 from vllm_diffusion.isolation.failures import Failure, Failures
 from vllm_diffusion.kernels import dispatch
 from vllm_diffusion.request.plan import DecodePlan
-from vllm_diffusion.sampling.draws import draws_of
 from vllm_diffusion.sampling.extras import Extras
 from vllm_diffusion.worker.cpu_constrained import CpuConstraints
 from vllm_diffusion.worker.cpu_step import CpuStep, Kind
@@ -103,8 +102,7 @@ class DiffusionSampler:
             Failure.PARAMETERS,
         )
         if self.cpu_step is not None:
-            has_words = bool(self.extras.shaping.words.num_S[req_idx])
-            self.cpu_step.add_request(req_idx, has_words=has_words)
+            self.cpu_step.add_request(req_idx, has_rule=self.extras.has_rule(req_idx))
 
     def apply_staged_writes(self) -> None:
         """Make what requests asked for visible to the next step."""
@@ -179,7 +177,7 @@ class DiffusionSampler:
         return view, canvases_of(view, borders, self.params, self.plan, self.max_model_len)
 
     def _draws(self, of: Canvases) -> Draws | None:
-        return draws_of(of, self.params, self.canvas.step_S, self.total_len_S)
+        return self.extras.drawn.draws(of, self.canvas.step_S, self.total_len_S)
 
     def _step(
         self, logits_NV: Tensor, draws: Draws | None, of: CanvasTensors
@@ -201,10 +199,11 @@ class DiffusionSampler:
         if texts is not None:
             answer = texts.over(answer)
             tokens_BL, masked_BL = texts.fill(tokens_BL, masked_BL)
-        params = self._step_params(of, step_B)
+        params = self._step_params(of)
+        rules = self._rules(of, step_B, params.policies)
         if guided is not None:
-            params = replace(params, revise=guided.walk)
-        result = denoise(tokens_BL, masked_BL, step_B, answer, params)
+            rules.append(guided)
+        result = denoise(tokens_BL, masked_BL, step_B, answer, params, rules)
         num_emitted_B = result.num_emitted_B
         # A finished block makes room for a fresh canvas.
         is_done_B1 = (num_emitted_B > 0)[:, None]
@@ -228,23 +227,10 @@ class DiffusionSampler:
             canvas.post_step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, result.post_step_B)
         return new_BL, num_emitted_B
 
-    def _step_params(self, of: CanvasTensors, step_B: Tensor) -> StepParams:
-        params, slot_B, slot_np = self.params, of.slot_B, of.host.slot_B
-        edits = uniform_BL = sub_block_B = None
-        policies = params.policies_in(slot_np)
-        if np.isfinite(params.edit_threshold.np[slot_np]).any():
-            edits = EditParams(
-                threshold_B=params.edit_threshold.gpu[slot_B],
-                max_post_steps_B=params.max_post_steps.gpu[slot_B],
-                post_step_B=self.canvas.post_step_S[slot_B],
-            )
-        if (params.sub_block.np[slot_np] < params.block_length.np[slot_np]).any():
-            sub_block_B = params.sub_block.gpu[slot_B]
-        if "origin" in policies:
-            position_BL = of.total_len_B[:, None] + self.position_L
-            uniform_BL = uniform(params.seed.gpu[slot_B][:, None], position_BL, step_B[:, None])
+    def _step_params(self, of: CanvasTensors) -> StepParams:
+        params, slot_B = self.params, of.slot_B
         return StepParams(
-            policies=policies,
+            policies=params.policies_in(of.host.slot_B),
             policy_B=params.policy.gpu[slot_B],
             threshold_B=params.threshold.gpu[slot_B],
             max_steps_B=params.max_steps.gpu[slot_B],
@@ -252,12 +238,31 @@ class DiffusionSampler:
             width_B=of.width_B,
             limit_B=params.max_len.gpu[slot_B].clamp(max=self.max_model_len) - of.total_len_B,
             stop_ids_BE=params.stop_ids.gpu[slot_B],
-            num_rows_B=of.num_rows_B if of.is_seed_B is not None else None,
-            sub_block_B=sub_block_B,
-            edits=edits,
-            uniform_BL=uniform_BL,
-            bad_words=self.extras.shaping.bad_words(of.host),
         )
+
+    def _rules(
+        self, of: CanvasTensors, step_B: Tensor, policies: tuple[str, ...]
+    ) -> list[StepRule]:
+        """What some of the step's requests ask for, in the order in which it is done."""
+        params, slot_B, slot_np = self.params, of.slot_B, of.host.slot_B
+        rules: list[StepRule] = []
+        if of.is_seed_B is not None:
+            rules.append(Seeds(of.num_rows_B, of.width_B))
+        if (params.sub_block.np[slot_np] < params.block_length.np[slot_np]).any():
+            rules.append(SubBlocks(params.sub_block.gpu[slot_B]))
+        if "origin" in policies:
+            position_BL = of.total_len_B[:, None] + self.position_L
+            seed_B1 = params.seed.gpu[slot_B][:, None]
+            rules.append(Chances(uniform(seed_B1, position_BL, step_B[:, None])))
+        if np.isfinite(params.edit_threshold.np[slot_np]).any():
+            rules.append(
+                EditParams(
+                    threshold_B=params.edit_threshold.gpu[slot_B],
+                    max_post_steps_B=params.max_post_steps.gpu[slot_B],
+                    post_step_B=self.canvas.post_step_S[slot_B],
+                )
+            )
+        return rules + self.extras.rules(of.host)
 
     def _speculated(
         self,

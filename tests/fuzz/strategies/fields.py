@@ -28,6 +28,7 @@ ORDINARY: dict[str, list[Any]] = {
     "top_p": [1, 0.5, 1e-6],
     "top_k": [0, -1, 1, 50],
     "min_p": [0, 0.5, 1.0],
+    "top_n_sigma": [0, 0.5, 100],
     "seed": [0, 1, 2**40],
     "n": [1, 2, 3],
     "max_tokens": [1, 8, 17, 40],

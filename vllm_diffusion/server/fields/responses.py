@@ -8,8 +8,9 @@ from vllm_diffusion.server.fields.shared import SHARED
 
 _STORED = depends("with vLLM's `VLLM_ENABLE_RESPONSES_API_STORE`, which keeps answers")
 _AS_ELSEWHERE = (
-    "model temperature top_p top_k min_p seed frequency_penalty presence_penalty "
-    "repetition_penalty logit_bias stop stop_token_ids include_stop_str_in_output ignore_eos "
+    "model temperature top_p top_k min_p top_n_sigma seed frequency_penalty "
+    "presence_penalty repetition_penalty logit_bias stop stop_token_ids "
+    "include_stop_str_in_output ignore_eos "
     "structured_outputs cache_salt stream skip_special_tokens request_id session_id vllm_xargs "
     "priority kv_transfer_params watermarking ec_transfer_params mm_payload return_mm_kwargs user"
 ).split()

@@ -17,6 +17,9 @@ SHARED: dict[str, Field] = {
     "top_p": _DRAWN,
     "top_k": _DRAWN,
     "min_p": _DRAWN,
+    "top_n_sigma": honoured(
+        "not vLLM's: draws are among logits within so many standard deviations of the largest"
+    ),
     "seed": honoured("draws depend on (seed, position, step) only"),
     "n": honoured("each answer is a request of its own"),
     # What the logits become.

@@ -18,19 +18,34 @@ An undone edit would bring a token back, which may complete another word. So in 
 in this step and completes a word, the surest change alone stays, acceptances before edits: it was
 forbidden to complete anything on its own, and while masks are left it is an acceptance.
 
-Single tokens are words of one token; ``shape.forbid`` does for them. Words count in the output
+Single tokens are words of one token, which are forbidden everywhere. Words count in the output
 alone, as in vLLM: not where they begin in the prompt.
 
 Shape suffixes: B requests, C context, L canvas length, W words, K tokens of the longest word,
-S = C + L places where a word may start.
+S = C + L places where a word may start, N rows of logits, V vocabulary.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from vllm_diffusion.batch.device import SlotArray, slot_array, to_device
+from vllm_diffusion.batch.slot_lists import SlotLists
+from vllm_diffusion.denoise.step import Changes, StepRule
+from vllm_diffusion.sampling.base import LogitsOp, SlotState
+from vllm_diffusion.sampling.rows import asked_rows, forbid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from vllm.sampling_params import SamplingParams
+
+    from vllm_diffusion.batch.canvases import Canvases
 
 ANY = -1
 """Fills words up to the length of the longest; a row of it is no word."""
@@ -38,14 +53,27 @@ NONE = -2
 """No output token: masked, or of the prompt, or beyond the canvas."""
 
 
-@dataclass(frozen=True, slots=True)
-class BadWords:
+@dataclass(frozen=True)
+class BadWords(StepRule):
     """Of the requests of a step, some of which have any."""
 
     words_BWK: Tensor
     """int64. Padded with ``ANY`` at the end."""
     context_BC: Tensor
     """int64, C = K - 1. The output tokens right before the canvas; ``NONE`` where there is none."""
+
+    def change(self, changes: Changes) -> Changes:
+        """Take back."""
+        accepted_BL, edited_BL = take_back(
+            self,
+            changes.tokens_BL,
+            changes.settled_BL,
+            changes.candidates.token_BL,
+            changes.candidates.prob_BL,
+            changes.accepted_BL,
+            changes.edited_BL,
+        )
+        return replace(changes, accepted_BL=accepted_BL, edited_BL=edited_BL)
 
 
 def _places(line_BT: Tensor, num_before: int, length: int, fill: int) -> Tensor:
@@ -145,3 +173,98 @@ def _ranks(score_BL: Tensor, changed_BL: Tensor) -> Tensor:
     rank_L = torch.arange(score_BL.shape[1], device=score_BL.device)
     rank_BL = torch.empty_like(order_BL).scatter_(1, order_BL, rank_L.expand_as(order_BL))
     return torch.where(changed_BL, rank_BL, -1)
+
+
+class SlotWords:
+    """Words of several tokens by slot. S slots, Q slots asked for."""
+
+    def __init__(self, num_slots: int) -> None:
+        self.num_S: NDArray[np.int64] = np.zeros(num_slots, dtype=np.int64)
+        self.values: SlotArray | None = None
+        self._is_stale = False
+
+    def write(self, slot: int, words: Sequence[Sequence[int]]) -> None:
+        """Replace the slot's words."""
+        self.num_S[slot] = len(words)
+        if words:
+            self._make_room(len(words), max(map(len, words)))
+        if self.values is not None:
+            self.values.np[slot] = ANY
+            for index, word in enumerate(words):
+                self.values.np[slot, index, : len(word)] = word
+            self._is_stale = True
+
+    def _make_room(self, num_words: int, length: int) -> None:
+        old = np.zeros((len(self.num_S), 0, 0)) if self.values is None else self.values.np
+        if num_words <= old.shape[1] and length <= old.shape[2]:
+            return
+        shape = (len(old), max(num_words, old.shape[1]), max(length, old.shape[2]))
+        self.values = slot_array(shape, torch.int64)
+        self.values.np.fill(ANY)
+        self.values.np[:, : old.shape[1], : old.shape[2]] = old
+
+    def copy_to_device(self) -> None:
+        """Make what was written visible to the next step."""
+        if self.values is not None and self._is_stale:
+            self.values.copy_to_uva()
+            self._is_stale = False
+
+    def of(self, slot_Q: Tensor) -> Tensor:
+        """int64 (Q, W, K); some slot has words."""
+        assert self.values is not None
+        return self.values.gpu[slot_Q]
+
+
+class BadWordsOp(LogitsOp):
+    def __init__(self, slots: SlotState) -> None:
+        self.params, self.req_states, self.canvas = slots.params, slots.req_states, slots.canvas
+        self.asks_S = np.zeros(slots.num_slots, dtype=np.bool_)
+        self.single = SlotLists(slots.num_slots)
+        self.words = SlotWords(slots.num_slots)
+
+    def add(self, slot: int, sampling: SamplingParams) -> None:
+        words = [list(map(int, word)) for word in sampling.bad_words_token_ids or ()]
+        self.single.write(slot, [word[0] for word in words if len(word) == 1])
+        self.words.write(slot, [word for word in words if len(word) > 1])
+        self.asks_S[slot] = bool(words)
+
+    def copy_to_device(self) -> None:
+        self.single.copy_to_device()
+        self.words.copy_to_device()
+
+    def apply(self, logits_NV: Tensor, of: Canvases) -> None:
+        rows = asked_rows(of, self.single.length_S > 0, logits_NV.device)
+        if rows is not None:
+            ids_PK = self.single.of(rows.slot_Q)[rows.request_P]
+            forbid(logits_NV, rows.row_P[:, None], ids_PK)
+        if (words := self.rule(of)) is not None:
+            self._forbid_words(logits_NV, of, words)
+
+    def _forbid_words(self, logits_NV: Tensor, of: Canvases, words: BadWords) -> None:
+        host = np.stack((of.slot_B, of.row_start_B, of.num_rows_B))
+        slot_B, row_start_B, num_rows_B = to_device(host, logits_NV.device).unbind(0)
+        is_forbidden_BX, position_BX, token_BX = forbidden(
+            words, self.canvas.tokens_SL[slot_B], ~self.canvas.masked_SL[slot_B]
+        )
+        is_forbidden_BX = is_forbidden_BX & (position_BX < num_rows_B[:, None])
+        offset_BX = torch.where(is_forbidden_BX, position_BX, 0)
+        token_BX = torch.where(is_forbidden_BX, token_BX, self.canvas.mask_id)
+        forbid(logits_NV, row_start_B[:, None] + offset_BX, token_BX)
+
+    def has_rule(self, slot: int) -> bool:
+        return bool(self.words.num_S[slot])
+
+    def rule(self, of: Canvases) -> BadWords | None:
+        """The words of several tokens of the step's requests, where any has some."""
+        if not self.words.num_S[of.slot_B].any():
+            return None
+        device = self.canvas.tokens_SL.device
+        host = np.stack((of.slot_B, self.params.prompt_len[of.slot_B]))
+        slot_B, prompt_len_B = to_device(host, device).unbind(0)
+        words_BWK = self.words.of(slot_B)
+        before_C = torch.arange(1 - words_BWK.shape[2], 0, device=device)
+        position_BC = self.req_states.total_len.gpu[slot_B].long()[:, None] + before_C
+        all_ids: Any = self.req_states.all_token_ids.gpu
+        context_BC = all_ids[slot_B[:, None], position_BC.clamp(min=0)].long()
+        is_output_BC = position_BC >= prompt_len_B[:, None]
+        return BadWords(words_BWK, torch.where(is_output_BC, context_BC, NONE))
