@@ -2,6 +2,6 @@
 
 - ``slots``: what each slot's request asked for, as arrays
 - ``slot_lists``: lists of different lengths, by slot
-- ``view``: what each request does in the step
+- ``view``: what each request does in the step, read off the runner's batch
 - ``canvases``: the canvases of the batch
 """
