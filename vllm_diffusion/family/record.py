@@ -22,6 +22,14 @@ class FamilyRecord:
     """``architectures[0]`` of the released ``config.json``."""
     title: str
     """The family's name for people."""
+    model: str
+    """Its class, ``module:name``; imported when a checkpoint asks for it."""
+    model_type: str
+    """Of the released ``config.json``, or a name of our own where transformers has that one."""
+    config: str
+    """The shim that reads configs of this ``model_type``, ``module:name``."""
+    tensors: str
+    """Which tensors a checkpoint holds: a key of ``checkpoint.tensors.LAYOUTS``."""
     mask_group: type[MaskGroup]
     """Which tokens a token sees, and where blocks start."""
     block_lengths: tuple[int, int]
