@@ -16,7 +16,7 @@
 extern "C" {
 
 // Raised whenever a signature below changes; the binding refuses any other value.
-VD_EXPORT int vd_abi_version() { return 6; }
+VD_EXPORT int vd_abi_version() { return 7; }
 
 // Best level this processor runs: 0 portable, 1 avx2, 2 avx512.
 VD_EXPORT int vd_best_level() { return static_cast<int>(vd::best_level()); }
@@ -39,22 +39,23 @@ VD_EXPORT void vd_row_stats(const void* logits, int64_t rows, int64_t columns, i
 // One denoising step of `requests`, in their slots.
 //   token, prob, second, entropy   of each row of the logits
 //   slot          int64 (requests)
-//   row_border    int32 (requests + 1), query_end int32 (requests)
+//   row_border    int32 (requests + 1)
+//   rejected      int64 (requests), num_rejected where there is a canvas
 //   tokens        int64 (requests, length), num_emitted and num_rejected int32 (requests)
 VD_EXPORT void vd_denoise(const vd::Slots* slots, const int64_t* token, const float* prob,
                           const float* second, const float* entropy, int64_t requests,
                           const int64_t* slot, const int32_t* row_border,
-                          const int32_t* query_end, int64_t* tokens, int32_t* num_emitted,
+                          const int64_t* rejected, int64_t* tokens, int32_t* num_emitted,
                           int32_t* num_rejected) {
   vd::Denoiser(*slots, {token, prob, second, entropy})
-      .run({requests, slot, row_border, query_end}, {tokens, num_emitted, num_rejected});
+      .run({requests, slot, row_border, rejected}, {tokens, num_emitted, num_rejected});
 }
 
 // vd_row_stats, which leaves out the mask token, and vd_denoise of its answer.
 VD_EXPORT void vd_denoise_logits(const vd::Slots* slots, const void* logits, int64_t rows,
                                  int64_t columns, int64_t row_bytes, int dtype, int level,
                                  int num_threads, int64_t requests, const int64_t* slot,
-                                 const int32_t* row_border, const int32_t* query_end,
+                                 const int32_t* row_border, const int64_t* rejected,
                                  int64_t* tokens, int32_t* num_emitted, int32_t* num_rejected) {
   std::vector<int64_t> token(rows);
   std::vector<float> stats(4 * rows);
@@ -62,7 +63,7 @@ VD_EXPORT void vd_denoise_logits(const vd::Slots* slots, const void* logits, int
                token.data(), stats.data());
   const float* const prob = stats.data();
   vd_denoise(slots, token.data(), prob, prob + rows, prob + 2 * rows, requests, slot, row_border,
-             query_end, tokens, num_emitted, num_rejected);
+             rejected, tokens, num_emitted, num_rejected);
 }
 
 // Sums over all texts that the automata of K requests allow.
@@ -161,20 +162,20 @@ VD_EXPORT void vd_constrained_fill(const vd::Slots* slots, vd::Follow* follows, 
                                    int64_t rows, int64_t columns, int64_t row_bytes, int dtype,
                                    int level, int num_threads, double trusted, int64_t requests,
                                    const int64_t* slot, const int32_t* row_border,
-                                   const int32_t* query_end, uint8_t* is_left) {
+                                   const int64_t* rejected, uint8_t* is_left) {
   const vd::Logits in{static_cast<const char*>(logits), rows,   columns, row_bytes,
                       static_cast<vd::Dtype>(dtype),    slots->mask_id};
-  vd::ConstrainedStep(*slots, follows, {requests, slot, row_border, query_end})
+  vd::ConstrainedStep(*slots, follows, {requests, slot, row_border, rejected})
       .fill(in, static_cast<vd::Level>(level), num_threads, trusted, is_left);
 }
 
 // The rest of that step: what is emitted, and what the canvases behind must start with.
 VD_EXPORT void vd_constrained_settle(const vd::Slots* slots, vd::Follow* follows, int64_t requests,
                                      const int64_t* slot, const int32_t* row_border,
-                                     const int32_t* query_end, int64_t* tokens,
+                                     const int64_t* rejected, int64_t* tokens,
                                      int32_t* num_emitted, int32_t* num_rejected,
                                      uint8_t* is_left) {
-  vd::ConstrainedStep(*slots, follows, {requests, slot, row_border, query_end})
+  vd::ConstrainedStep(*slots, follows, {requests, slot, row_border, rejected})
       .settle({tokens, num_emitted, num_rejected}, is_left);
 }
 

@@ -118,7 +118,7 @@ def _families() -> Iterator[Finding]:
         yield Finding(
             "architecture",
             record.architecture,
-            f"{record.title}: {record.mask_group}, blocks of {low} to {high}, "
+            f"{record.title}: {record.mask_group.name}, blocks of {low} to {high}, "
             f"policy {record.default_policy} at {record.default_threshold}",
         )
     for architecture, title in SERVED.items():

@@ -16,9 +16,8 @@
 
 namespace vd {
 
-// Numbered as RULES and MASK_GROUPS in vllm_diffusion/kernels/cpu_denoise.py.
+// Numbered as RULES in vllm_diffusion/kernels/cpu_denoise.py.
 enum class Rule : int64_t { kConfidence = 0, kStatic = 1, kEntropy = 2, kMargin = 3 };
-enum class MaskGroup : int64_t { kBlockCausal = 0, kCausalContext = 1, kFull = 2 };
 
 // What outlives a step, by slot. Field for field the ctypes structure of cpu_denoise.py.
 struct Slots {
@@ -36,7 +35,6 @@ struct Slots {
   int64_t length;  // positions of a canvas
   int64_t max_model_len;
   int64_t mask_id;
-  MaskGroup mask_group;
 };
 
 // What the model says, one entry a row of the logits.
@@ -53,7 +51,7 @@ struct Batch {
   int64_t size;
   const int64_t* slot;
   const int32_t* row_border;
-  const int32_t* query_end;  // counted from the request's first token
+  const int64_t* rejected;  // query positions behind the final K and V, if there is a canvas
 
   int64_t width(int64_t r) const { return row_border[r + 1] - row_border[r]; }
 };
@@ -102,7 +100,7 @@ class Denoiser {
     const int64_t num_emitted = num_settled(slot, width, tokens, masked);
     std::copy_n(tokens, slots_.length, shown);
     out.num_emitted[r] = static_cast<int32_t>(num_emitted);
-    out.num_rejected[r] = static_cast<int32_t>(num_rejected(slot, width, batch.query_end[r]));
+    out.num_rejected[r] = static_cast<int32_t>(batch.rejected[r]);
     slots_.step[slot] += 1;
     if (num_emitted > 0) {
       std::fill_n(tokens, slots_.length, slots_.mask_id);
@@ -193,14 +191,6 @@ class Denoiser {
       if (std::find(ids, ids_end, tokens[i]) != ids_end) return i + 1;
     }
     return end;
-  }
-
-  // Query positions behind the final K and V, as batch/canvases.py has it.
-  int64_t num_rejected(int64_t slot, int64_t width, int64_t query_end) const {
-    if (slots_.mask_group == MaskGroup::kCausalContext) return width;
-    if (slots_.mask_group == MaskGroup::kFull) return query_end;
-    const int64_t known = query_end - width, block = slots_.block_length[slot];
-    return query_end - known / block * block;
   }
 
   const Slots& slots_;

@@ -13,10 +13,14 @@ from vllm.v1.attention.backends import cpu_attn
 
 from tests.checkpoints import llada, nemotron_labs, sdar
 from tests.parity.engines import Engine, EnginePool
+from vllm_diffusion.mask_groups.base import MaskGroup
+from vllm_diffusion.mask_groups.block_causal import BlockCausal
+from vllm_diffusion.mask_groups.causal_context import CausalContext
+from vllm_diffusion.mask_groups.full import Full
 from vllm_diffusion.worker import attention_check as selfcheck
 
 Builder = cpu_attn.CPUAttentionMetadataBuilder
-FAMILIES = {"block_causal": sdar, "causal_context": nemotron_labs, "full": llada}
+GROUPS = {BlockCausal: sdar, CausalContext: nemotron_labs, Full: llada}
 
 
 class Causal(Builder):
@@ -59,20 +63,20 @@ class Strange(Builder):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[type[MaskGroup], Path]:
     return {
-        group: module.write(tmp_path_factory.mktemp(group)) for group, module in FAMILIES.items()
+        group: module.write(tmp_path_factory.mktemp(group.name)) for group, module in GROUPS.items()
     }
 
 
 @pytest.fixture
 def check(
-    folders: dict[str, Path], engines: EnginePool, monkeypatch: pytest.MonkeyPatch
+    folders: dict[type[MaskGroup], Path], engines: EnginePool, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., None]:
     """Check the backend of an engine that runs, as if nothing was known of it."""
 
     def run(
-        mask_group: Any,
+        mask_group: type[MaskGroup],
         builder: type[Builder] = Builder,
         dtype: str = "float32",
         proved: frozenset[str] = frozenset(),
@@ -104,19 +108,19 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("mask_group", FAMILIES)
+@pytest.mark.parametrize("mask_group", GROUPS)
 def test_the_cpus_backend_passes(
-    mask_group: str, dtype: str, check: Callable[..., None], said: list[str]
+    mask_group: type[MaskGroup], dtype: str, check: Callable[..., None], said: list[str]
 ) -> None:
     check(mask_group, dtype=dtype)
     assert said == ["The attention backend CPU_ATTN attends as a plain reference does."]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("mask_group", FAMILIES)
+@pytest.mark.parametrize("mask_group", GROUPS)
 @pytest.mark.parametrize("builder", [Causal, WholeBlocks])
 def test_a_backend_that_lies_is_refused_by_name(
-    mask_group: str, dtype: str, builder: type[Builder], check: Callable[..., None]
+    mask_group: type[MaskGroup], dtype: str, builder: type[Builder], check: Callable[..., None]
 ) -> None:
     message = (
         r"backend CPU_ATTN does not attend both ways in blocks, .* is off by \d.*"
@@ -127,20 +131,20 @@ def test_a_backend_that_lies_is_refused_by_name(
 
 
 def test_flags_by_sequence_are_checked_where_they_are_used(check: Callable[..., None]) -> None:
-    check("block_causal", OneForAll)
+    check(BlockCausal, OneForAll)
     with pytest.raises(ValueError, match="does not attend causally for one request and both ways"):
-        check("causal_context", OneForAll)
+        check(CausalContext, OneForAll)
 
 
 def test_a_backend_that_says_it_cannot_is_refused(check: Callable[..., None]) -> None:
-    check("full", Unable)
+    check(Full, Unable)
     message = r"cannot attend causally for one .* \(flags by sequence need .*--attention-backend"
     with pytest.raises(ValueError, match=message):
-        check("causal_context", Unable)
+        check(CausalContext, Unable)
 
 
 def test_what_cannot_be_checked_is_said(check: Callable[..., None], said: list[str]) -> None:
-    check("full", Strange)
+    check(Full, Strange)
     (line,) = said
     assert "CPU_ATTN could not be checked against a reference: AttributeError('no planner')" in line
     assert "--attention-backend" in line
@@ -150,23 +154,23 @@ def test_a_quantised_cache_is_not_checked(
     check: Callable[..., None], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selfcheck, "is_quantized_kv_cache", lambda dtype: True)
-    check("full", Causal)
+    check(Full, Causal)
     assert said == ["The attention backend CPU_ATTN is not checked: its cache is not plain."]
 
 
 def test_a_proved_backend_is_not_computed(check: Callable[..., None], said: list[str]) -> None:
-    check("full", Causal, proved=frozenset({"CPU_ATTN"}))
+    check(Full, Causal, proved=frozenset({"CPU_ATTN"}))
     assert said == []
 
 
 def test_start_up_ends_with_it(
-    folders: dict[str, Path], engines: EnginePool, monkeypatch: pytest.MonkeyPatch
+    folders: dict[type[MaskGroup], Path], engines: EnginePool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engines(folders["full"])  # the parallel groups are there
+    engines(folders[Full])  # the parallel groups are there
     monkeypatch.setattr(selfcheck, "PROVED", frozenset())
     monkeypatch.setattr(cpu_attn.CPUAttentionBackend, "get_builder_cls", lambda: Causal)
     with pytest.raises(ValueError, match="backend CPU_ATTN does not attend both ways in blocks"):
-        Engine(folders["full"])
+        Engine(folders[Full])
 
 
 def test_a_cache_keeps_its_order_in_memory() -> None:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from vllm_diffusion.family.record import FamilyRecord
 from vllm_diffusion.family.rows import DREAM, FAST_DLLM_V2, LLADA, NEMOTRON_LABS, SDAR
-from vllm_diffusion.mask_groups.spans import SPAN_RULES, Phase, Progress, Span
+from vllm_diffusion.mask_groups.block_causal import BlockCausal
+from vllm_diffusion.mask_groups.full import Full
+from vllm_diffusion.mask_groups.spans import Phase, Progress, Span
 from vllm_diffusion.request.params import DecodeParams
 
 MAX_MODEL_LEN = 96
@@ -75,10 +77,9 @@ class Simulation:
     """Numbers of the queries before which the request lost its K and V."""
 
     def __post_init__(self) -> None:
-        self.rule = SPAN_RULES[self.record.mask_group](self.record, PAGE)
+        self.rule = self.record.mask_group(self.record, page=PAGE, max_model_len=MAX_MODEL_LEN)
         self.stop_at = min(self.num_prompt + self.max_tokens, MAX_MODEL_LEN)
-        is_context = self.record.mask_group == "causal_context"
-        last = MAX_MODEL_LEN if is_context else self.stop_at
+        last = self.rule.canvas_end(self.stop_at)
         self.progress = Progress(self.decode, self.num_prompt, last)
         self.known = self.num_prompt
         self.start = 0
@@ -101,8 +102,8 @@ class Simulation:
         self.progress.restart()
         self.start = 0
         # Whole pages of final K and V may be found again; the last known token is computed.
-        if self.record.mask_group != "full":
-            grain = self.decode.block_length if self.record.mask_group == "block_causal" else 1
+        if self.record.mask_group is not Full:
+            grain = self.decode.block_length if self.record.mask_group is BlockCausal else 1
             pages = min(self.first_not_final, self.known - 1) // grain
             self.start = self.chance.randint(0, pages) * grain
         self.is_final[self.start :] = [False] * (len(self.is_final) - self.start)
@@ -150,9 +151,9 @@ class Simulation:
     def compute(self, query: Query) -> None:
         """Mark what has been computed from final inputs alone."""
         end = query.end
-        if self.record.mask_group == "full":
+        if self.record.mask_group is Full:
             return
-        if self.record.mask_group == "block_causal":
+        if self.record.mask_group is BlockCausal:
             # Blocks see all of themselves, so a block is final if it was known as a whole.
             final_until = min(query.known, end) // self.decode.block_length
             final_until *= self.decode.block_length
@@ -172,7 +173,7 @@ class Simulation:
         """What holds for every query, whatever the group."""
         assert 0 <= query.start < query.end
         assert query.span.width >= 1
-        if self.record.mask_group != "full":
+        if self.record.mask_group is not Full:
             # Nothing is read that is not final, and nothing final is computed again.
             assert query.start == self.first_not_final
         if query.phase is None:
@@ -182,7 +183,7 @@ class Simulation:
         # The canvas is behind the known tokens and inside of the query.
         assert query.start <= query.known - (query.phase is Phase.SEED)
         assert query.known + query.span.width <= query.end
-        if self.record.mask_group != "full":
+        if self.record.mask_group is not Full:
             assert query.end == query.known + query.span.width
 
     def steps(self) -> list[Query]:

@@ -104,7 +104,7 @@ class ConstrainedWorker(Worker):
             num_left=min(fields["max_tokens"], MAX_LEN - prompt_len),
             known_end=TokenDfaMatcher(self.tables[regex]).ending(LIMITS.end_tokens),
         )
-        is_aligned = self.plan.record.mask_group == "block_causal"
+        is_aligned = self.plan.record.mask_group.is_aligned
         width = block - prompt_len % block if is_aligned else block
         tokens, masked = [MASK_ID] * width, [True] * width
         new.walk(tokens, masked, width)

@@ -17,6 +17,7 @@ from vllm.v1.worker.gpu import buffer_utils
 from vllm_diffusion.batch.slots import RequestParams
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.kernels import dispatch, library
+from vllm_diffusion.mask_groups.full import Full
 from vllm_diffusion.request.plan import make_plan
 from vllm_diffusion.worker.cpu_step import Kind
 from vllm_diffusion.worker.sampler import DiffusionSampler
@@ -102,7 +103,7 @@ class Worker:
         known_R = self.total_len_S.numpy()[self.slot_R].astype(np.int64)
         last_R = np.minimum(self.params.max_len.np[self.slot_R], MAX_LEN)
         block_R = self.params.block_length.np[self.slot_R]
-        if self.plan.record.mask_group == "full":
+        if self.plan.record.mask_group is Full:
             start_R = np.zeros_like(known_R)
             end_R, width_R = last_R, np.minimum(block_R, last_R - known_R)
         else:

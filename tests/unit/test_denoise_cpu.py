@@ -7,7 +7,6 @@ of logits, V vocabulary, E stop ids.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import get_args
 
 import pytest
 import torch
@@ -19,10 +18,8 @@ from tests.unit.denoise_inputs import Step, candidates_of, params_of, random_can
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX
 from vllm_diffusion.denoise.sample import Candidates
 from vllm_diffusion.denoise.step import StepResult
-from vllm_diffusion.family.record import MaskGroup
 from vllm_diffusion.kernels import library
 from vllm_diffusion.kernels.cpu_denoise import (
-    MASK_GROUPS,
     RULES,
     Denoiser,
     Outcome,
@@ -60,6 +57,7 @@ class Harness:
     slot_B: Tensor
     request_B: Tensor
     requests: Requests
+    rejected_B: Tensor
 
     @classmethod
     def over(
@@ -68,7 +66,6 @@ class Harness:
         rule_B: Tensor,
         seed: int = 0,
         max_model_len: int = 10**9,
-        mask_group: str = "block_causal",
     ) -> Harness:
         """Two slots and one request have no part in the step."""
         generator = torch.Generator().manual_seed(seed)
@@ -101,16 +98,17 @@ class Harness:
             step_S=in_slots(step.step_B),
             max_model_len=max_model_len,
             mask_id=MASK_ID,
-            mask_group=mask_group,
         )
+        # The host's decision, of which C++ knows nothing.
+        rejected_B = torch.randint(1, 200, (num,), generator=generator)
         row_border_R = torch.zeros(num + 2, dtype=torch.int32)
         row_border_R[1:] = in_batch(step.params.width_B, 0).cumsum(0)
         requests = Requests(
             slot_R=in_batch(slot_B, int(slot_S[num])),
             row_border_R=row_border_R,
-            query_end_R=in_batch(total_len_B + step.params.width_B, 7).int(),
+            rejected_R=in_batch(rejected_B, 7),
         )
-        return cls(step, slots, slot_B, request_B, requests)
+        return cls(step, slots, slot_B, request_B, requests, rejected_B)
 
     def rows(self, value_BL: Tensor) -> Tensor:
         """The positions that exist, one a row of logits."""
@@ -145,14 +143,7 @@ class Harness:
         assert torch.equal(slots.masked_SL[slot_B], self.step.masked_BL)
         assert torch.equal(slots.step_S[slot_B], self.step.step_B)
 
-        known_B, width_B = slots.total_len_S[slot_B].long(), self.step.params.width_B
-        block_B = self.step.params.block_length_B
-        rejected_B = {
-            "block_causal": known_B % block_B + width_B,
-            "causal_context": width_B,
-            "full": known_B + width_B,
-        }[slots.mask_group]
-        expected = (result.tokens_BL, result.num_emitted_B.int(), rejected_B.int())
+        expected = (result.tokens_BL, result.num_emitted_B.int(), self.rejected_B.int())
         for found_R, value_B in zip(outcome, expected, strict=True):
             zeros_R = torch.zeros_like(found_R)
             assert torch.equal(found_R, zeros_R.index_copy(0, self.request_B, value_B))
@@ -170,11 +161,10 @@ class Harness:
     num=st.integers(1, 9),
     length=st.sampled_from([1, 2, 4, 6, 8, 16, 32, 60]),
     max_model_len=st.sampled_from([10**9, 90, 50]),
-    mask_group=st.sampled_from(MASK_GROUPS),
     is_on_grid=st.booleans(),
 )
 def test_equals_torch_step_after_step(
-    seed: int, num: int, length: int, max_model_len: int, mask_group: str, is_on_grid: bool
+    seed: int, num: int, length: int, max_model_len: int, is_on_grid: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     rule_B = torch.randint(0, len(RULES), (num,), generator=generator)
@@ -182,7 +172,7 @@ def test_equals_torch_step_after_step(
     if is_on_grid:  # sums of entropies and margins meet their bounds but for rounding
         threshold_B = step.params.threshold_B.mul(20).round() / 20
         step = replace(step, params=replace(step.params, threshold_B=threshold_B))
-    harness = Harness.over(step, rule_B, seed, max_model_len, mask_group)
+    harness = Harness.over(step, rule_B, seed, max_model_len)
     for _ in range(4):
         candidates = random_candidates(num, length, 12, generator)
         if is_on_grid:
@@ -316,7 +306,3 @@ def test_what_would_be_misread_is_refused(name: str, wrong: Tensor) -> None:
 
 def test_every_rule_is_a_policy_with_an_even_schedule() -> None:
     assert {POLICIES[name].schedule for name in RULES} == {"even"}
-
-
-def test_every_mask_group_of_a_family_is_known() -> None:
-    assert get_args(MaskGroup) == MASK_GROUPS

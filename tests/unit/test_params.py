@@ -26,15 +26,13 @@ DEFAULTS = DecodeParams(
     policy="confidence", threshold=0.9, max_steps=16, block_length=16, sub_block_length=16
 )
 # Takes every field, as no family does, so that each value meets its own check.
-EVERYTHING = FamilyRecord(
+EVERYTHING = replace(
+    LLADA,
     architecture="X",
     title="Everything",
-    mask_group="full",
     block_lengths=(4, 64),
-    block_length_is_free=True,
     sub_block_length=8,
     has_edits=True,
-    has_guidance=True,
     self_speculates=True,
 )
 
@@ -273,7 +271,7 @@ VOID = {
 }
 GUIDED = ("LLaDAModelLM", "ILLaDAForCausalLM", "LLaDAMoEModelLM")
 TAKES = {
-    **{name: ("kv_cache",) for name, record in FAMILIES.items() if record.mask_group == "full"},
+    **{name: ("kv_cache",) for name, record in FAMILIES.items() if record.mask_group.recomputes},
     **dict.fromkeys(GUIDED, ("kv_cache", "guidance_scale")),
     "LLaDA2MoeModelLM": ("preset", "edit_threshold", "max_post_steps"),
     "Fast_dLLM_QwenForCausalLM": ("sub_block_length",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from vllm_diffusion.compat import registries
 from vllm_diffusion.configs.llama import LLaDAConfig
 from vllm_diffusion.configs.qwen import DreamConfig, DreamReasonerConfig, LLaDAMoeConfig
 from vllm_diffusion.family import registry
-from vllm_diffusion.family.rows import FAMILIES
+from vllm_diffusion.family.rows import FAMILIES, SDAR
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,7 +40,15 @@ def read(tmp_path: Path, config: dict[str, Any]) -> Any:
 
 
 def test_the_tables_have_the_same_architectures() -> None:
-    assert registry.MODEL_CLASSES.keys() == FAMILIES.keys() == LAYOUTS.keys()
+    assert registry.MODEL_CLASSES.keys() == registry.MODEL_TYPES.keys() == FAMILIES.keys()
+    assert LAYOUTS.keys() == {record.tensors for record in FAMILIES.values()}
+
+
+def test_a_model_type_has_one_shim() -> None:
+    record = replace(SDAR, architecture="Other", config="vllm_diffusion.configs.qwen:CoDAConfig")
+    with pytest.raises(ValueError, match=r"Other: .* 'sdar' are read by .*SDARConfig"):
+        registry.add(record)
+    assert "Other" not in FAMILIES
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +23,10 @@ from tests.unit.simulated_requests import (
 from vllm_diffusion.batch.view import view_batch
 from vllm_diffusion.denoise.policies import POLICY_INDEX
 from vllm_diffusion.family.rows import SDAR
-from vllm_diffusion.mask_groups.spans import SPAN_RULES, Phase, Progress
+from vllm_diffusion.mask_groups.block_causal import BlockCausal
+from vllm_diffusion.mask_groups.causal_context import CausalContext
+from vllm_diffusion.mask_groups.full import Full
+from vllm_diffusion.mask_groups.spans import Phase, Progress
 
 cases = pytest.mark.parametrize("name", CASES)
 # A run is some twenty queries.
@@ -48,10 +53,10 @@ def test_where_a_span_ends(name: str, data: st.DataObject) -> None:
         end, known = query.span.end, query.known
         if query.phase is Phase.SEED:
             assert (end, query.span.width) == (known + 1, 1)
-        elif run.record.mask_group == "block_causal":
+        elif run.record.mask_group is BlockCausal:
             # At a block's border, which may be behind what the request may still emit.
             assert end % block == 0 and end - block <= known < end
-        elif run.record.mask_group == "causal_context":
+        elif run.record.mask_group is CausalContext:
             assert end == min(known + block, MAX_MODEL_LEN)
         else:
             assert query.span.width == min(block, run.stop_at - known)
@@ -74,12 +79,12 @@ def test_seeds_come_first_and_once(name: str, data: st.DataObject) -> None:
         if query.phase is None:
             continue
         needs_seed = run.record.has_seed and not is_seeded
-        if run.record.mask_group == "block_causal":
+        if run.record.mask_group is BlockCausal:
             needs_seed = needs_seed and query.known % run.decode.block_length == 0
         assert (query.phase is Phase.SEED) == needs_seed
         # A verification says itself what comes next.
         is_seeded = query.phase is Phase.VERIFY or not query.emitted
-        if run.record.mask_group == "block_causal" and query.phase is Phase.DENOISE:
+        if run.record.mask_group is BlockCausal and query.phase is Phase.DENOISE:
             is_seeded = needs_seed or (is_seeded and query.known % run.decode.block_length == 0)
 
 
@@ -87,7 +92,7 @@ def test_seeds_come_first_and_once(name: str, data: st.DataObject) -> None:
 def test_a_seed_step_that_fills_its_block_seeds_no_other(name: str) -> None:
     """Where a grammar leaves no choice for a whole block; what follows is as after a restart."""
     case = CASES[name]
-    rule = SPAN_RULES[case.record.mask_group](case.record, PAGE)
+    rule = case.record.mask_group(case.record, page=PAGE, max_model_len=MAX_MODEL_LEN)
     progress = Progress(decode_of(8, case), 16, MAX_MODEL_LEN)
     assert rule.phase(16, progress) is Phase.SEED
     start = rule.advance(16, 8, progress)
@@ -198,7 +203,7 @@ def test_the_worker_sees_the_phase_that_the_scheduler_means(name: str, data: st.
         )
         view = view_batch(batch, params, run.record, is_drafted_S)
         assert (int(view.start_R[0]), int(view.end_R[0])) == (query.start, query.end)
-        if run.record.mask_group != "full" and query.phase is not None:
+        if run.record.mask_group is not Full and query.phase is not None:
             assert int(view.known_R[0]) == query.known
         is_last_position = query.known + 1 == MAX_MODEL_LEN
         for flags, phase in (
@@ -213,3 +218,36 @@ def test_the_worker_sees_the_phase_that_the_scheduler_means(name: str, data: st.
                 assert bool(flags[0]) == (query.phase is phase)
         if view.is_draft_R is not None:
             is_drafted_S[1] = view.is_draft_R[0]
+
+
+@cases
+@few
+@given(data=st.data())
+def test_both_accounts_resume_by_one_rule(name: str, data: st.DataObject) -> None:
+    """The worker's arrays and tensors of a batch say what the scheduler's numbers say."""
+    case, rng = CASES[name], Random(data.draw(st.integers(0, 2**31)))
+    group = case.record.mask_group(case.record, page=PAGE, max_model_len=MAX_MODEL_LEN)
+    block = rng.choice([4, 8, 16])
+    decode = decode_of(block, case)
+    rows: list[tuple[int, int, bool]] = []
+    starts: list[int] = []
+    for _ in range(data.draw(st.integers(1, 6))):
+        known, emitted = rng.randrange(1, 70), rng.randrange(0, block + 1)
+        progress = Progress(
+            decode,
+            known,
+            MAX_MODEL_LEN,
+            is_seeded=rng.random() < 0.5,
+            is_drafted=rng.random() < 0.5,
+        )
+        rows.append((known, emitted, group.phase(known, progress) is Phase.VERIFY))
+        starts.append(group.advance(known, emitted, progress))
+    known_B, emitted_B, is_verify_B = map(np.array, zip(*rows, strict=True))
+    arguments = (known_B, np.full_like(known_B, block), emitted_B, is_verify_B)
+    keeps_cache_B = np.full(len(rows), case.kv_cache != "exact")
+    for make in (np.asarray, torch.from_numpy):
+        known, blocks, emitted, is_verify = map(make, arguments)
+        resumed = group.resume(
+            known, blocks, emitted=emitted, is_verify=is_verify, keeps_cache=make(keeps_cache_B)
+        )
+        assert resumed.tolist() == starts

@@ -3,6 +3,6 @@
 - ``slots``: what each slot's request asked for, as arrays
 - ``device``: such arrays on host and device
 - ``slot_lists``: lists of different lengths, by slot
-- ``view``: what each request does in the step
+- ``view``: what each request does in the step, read off the runner's batch
 - ``canvases``: the canvases of the batch
 """

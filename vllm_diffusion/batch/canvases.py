@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vllm_diffusion.batch.device import to_device
 from vllm_diffusion.batch.slots import RequestParams
-from vllm_diffusion.batch.view import BatchView
+from vllm_diffusion.mask_groups.base import MaskGroup
+from vllm_diffusion.mask_groups.view import BatchView
 from vllm_diffusion.request.plan import DecodePlan
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Canvases:
     """First row of the logits."""
     width_B: NDArray[np.int64]
     """Canvas positions that exist; more than rows when the step only makes the seed."""
-    rejected_B: NDArray[np.int64]
-    """Query positions behind the final K and V, as far as that does not depend on the outcome."""
+    block_length_B: NDArray[np.int64]
     num_rows_B: NDArray[np.int64]
     end_B: NDArray[np.int64]
     """End of the query."""
@@ -46,8 +45,7 @@ class Canvases:
     is_draft_B: NDArray[np.bool_] | None = None
     is_verify_B: NDArray[np.bool_] | None = None
     caches_B: NDArray[np.bool_] | None = None
-    """Until its block converges, the request's K and V before row N - shift stay."""
-    shift: int = 0
+    """The request takes an approximate cache."""
 
     def to_device(self, total_len_S: Tensor) -> CanvasTensors:
         """Copy to the device of ``total_len_S``, the known tokens of all slots."""
@@ -56,14 +54,14 @@ class Canvases:
         if flags:
             host = np.concatenate((host, np.array([*flags.values()], dtype=np.int64)))
         rows = to_device(host, total_len_S.device).unbind(0)
-        request_B, slot_B, row_start_B, width_B, rejected_B, num_rows_B, end_B = rows[:7]
+        request_B, slot_B, row_start_B, width_B, block_length_B, num_rows_B, end_B = rows[:7]
         return CanvasTensors(
             host=self,
             request_B=request_B,
             slot_B=slot_B,
             row_start_B=row_start_B,
             width_B=width_B,
-            rejected_B=rejected_B,
+            block_length_B=block_length_B,
             num_rows_B=num_rows_B,
             end_B=end_B,
             total_len_B=total_len_S[slot_B].long(),
@@ -80,7 +78,7 @@ class CanvasTensors:
     slot_B: Tensor
     row_start_B: Tensor
     width_B: Tensor
-    rejected_B: Tensor
+    block_length_B: Tensor
     num_rows_B: Tensor
     end_B: Tensor
     total_len_B: Tensor
@@ -90,17 +88,16 @@ class CanvasTensors:
     is_verify_B: Tensor | None = None
     caches_B: Tensor | None = None
 
-    def num_rejected(self, num_emitted_B: Tensor) -> Tensor:
+    def num_rejected(self, mask_group: MaskGroup, num_emitted_B: Tensor) -> Tensor:
         """What the runner takes back of the query, int64 (B,)."""
-        rejected_B = self.rejected_B
-        if self.is_verify_B is not None:
-            # What a verification accepts was read causally, so it is final.
-            rejected_B = rejected_B - torch.where(self.is_verify_B, num_emitted_B, 0)
-        if self.caches_B is not None:
-            is_warm_B = self.caches_B & (num_emitted_B == 0)
-            resume_B = torch.where(is_warm_B, self.total_len_B - self.host.shift, 0)
-            rejected_B = self.end_B - resume_B
-        return rejected_B
+        resume_B: Tensor = mask_group.resume(
+            self.total_len_B,
+            self.block_length_B,
+            emitted=num_emitted_B,
+            is_verify=False if self.is_verify_B is None else self.is_verify_B,
+            keeps_cache=False if self.caches_B is None else self.caches_B,
+        )
+        return self.end_B - resume_B
 
 
 def rows_of(of: Canvases, is_picked_B: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -131,29 +128,21 @@ def canvases_of(
         plan: how the model is decoded.
         max_model_len: of the engine.
     """
-    record = plan.record
     request = view.num_rows_R.nonzero()[0]
     slot, num_rows, end = view.slot_R[request], view.num_rows_R[request], view.end_R[request]
-    width = num_rows
-    if record.mask_group == "block_causal":
-        block_length = params.block_length.np[slot]
-        rejected = end - (end - num_rows) // block_length * block_length
-    elif record.mask_group == "causal_context":
-        rejected = num_rows
-    else:
-        rejected = end
+    width, block_length = num_rows, params.block_length.np[slot]
     flags = {
         f"{name}_B": value[request]
         for name in ("is_seed", "is_draft", "is_verify")
         if (value := getattr(view, f"{name}_R")) is not None
     }
     if "is_seed_B" in flags:
-        whole = np.minimum(params.block_length.np[slot], max_model_len - (end - num_rows))
+        whole = np.minimum(block_length, max_model_len - (end - num_rows))
         width = np.where(flags["is_seed_B"], whole, width)
-    if record.mask_group == "full":
+    if plan.record.mask_group.recomputes:
         flags["caches_B"] = params.keeps_cache[slot]
     columns_7B = np.array(
-        (request, slot, cu_num_logits[request], width, rejected, num_rows, end), dtype=np.int64
+        (request, slot, cu_num_logits[request], width, block_length, num_rows, end), dtype=np.int64
     )
     return Canvases(
         columns_7B,
@@ -161,9 +150,8 @@ def canvases_of(
         slot_B=columns_7B[1],
         row_start_B=columns_7B[2],
         width_B=columns_7B[3],
-        rejected_B=columns_7B[4],
+        block_length_B=columns_7B[4],
         num_rows_B=columns_7B[5],
         end_B=columns_7B[6],
-        shift=int(record.logit_shift),
         **flags,
     )

@@ -1,4 +1,4 @@
-"""Which tensors a checkpoint must hold, by architecture: a table for each network.
+"""Which tensors a checkpoint must hold: a table for each network.
 
 Shapes are spelled with a letter a dimension, which the config resolves:
 V vocabulary, D hidden size, Q and K rows of all queries and keys, H one head,
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from vllm_diffusion.family.rows import FAMILIES
 
 Table = Mapping[str, str]
 Shape = tuple[int, ...]
@@ -91,20 +93,14 @@ _LLADA2 = Layout(
 )
 
 LAYOUTS: dict[str, Layout] = {
-    "SDARForCausalLM": _QWEN3,
-    "SDARMoeForCausalLM": _QWEN3,
-    "LLaDA2MoeModelLM": _LLADA2,
-    "DreamForCausalLM": _QWEN3,
-    "StableDiffcoderForCausalLM": _LLAMA,
-    "Fast_dLLM_QwenForCausalLM": _QWEN2,
-    "NemotronLabsDiffusionModel": _NEMOTRON,
-    "LLaDAModelLM": _LLADA,
-    "ILLaDAForCausalLM": _LLAMA,
-    "LLaDAMoEModelLM": _QWEN3,
-    "DreamModel": _QWEN2,
-    "RND1LM": _QWEN3,
-    "CoDALanguageModel": _QWEN3,
+    "llama": _LLAMA,
+    "qwen2": _QWEN2,
+    "qwen3": _QWEN3,
+    "nemotron_labs": _NEMOTRON,
+    "llada": _LLADA,
+    "llada2": _LLADA2,
 }
+"""By the name that a family's record has for it (``tensors``)."""
 
 
 def _is_sparse(config: Any, layer: int) -> bool:
@@ -136,7 +132,7 @@ def _sizes(config: Any) -> dict[str, int]:
 
 def expected_tensors(architecture: str, config: Any) -> Iterator[tuple[str, Shape]]:
     """Names and shapes that ``config`` asks for, in the order of the network."""
-    layout, sizes = LAYOUTS[architecture], _sizes(config)
+    layout, sizes = LAYOUTS[FAMILIES[architecture].tensors], _sizes(config)
 
     def resolve(table: Table, prefix: str = "") -> Iterator[tuple[str, Shape]]:
         for name, letters in table.items():

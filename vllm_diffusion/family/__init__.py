@@ -1,6 +1,6 @@
 """What is known of an architecture. [every process]
 
-- ``record``: the axes on which families differ
+- ``record``: all that is known of a family: its names and the axes on which families differ
 - ``rows``: one record an architecture
-- ``registry``: its class, its config shim, the names it is called by
+- ``registry``: tables of its class, its config shim and its names, derived from the rows
 """

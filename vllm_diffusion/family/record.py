@@ -1,26 +1,17 @@
 """What the decoding core has to know about a model family, as data.
 
-One frozen record an architecture (the rows are in ``families``). The core
-reads the record and never asks which model it serves, so that a new family is
-a row there, a config shim and, rarely, a model class.
+One frozen record an architecture (``rows``). The core reads the record and
+never asks which model it serves, so that a new family is a row there, a config
+shim and, rarely, a model class.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
-MaskGroup = Literal["block_causal", "causal_context", "full"]
-"""Which tokens a token sees, and where blocks of B tokens start.
-
-* ``block_causal``: i sees j iff ``j // B <= i // B``. Blocks are aligned to
-  token 0, so a prompt's tail is pinned in the first canvas.
-* ``causal_context``: the context is strictly causal; the canvas sees it and
-  all of itself. Blocks are counted from the end of the prompt.
-* ``full``: every token sees every token of prompt and output, masks included,
-  so nothing is final before the end. Blocks are counted from the end of the
-  prompt; the output is ``max_tokens`` long.
-"""
+if TYPE_CHECKING:
+    from vllm_diffusion.mask_groups.base import MaskGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +22,16 @@ class FamilyRecord:
     """``architectures[0]`` of the released ``config.json``."""
     title: str
     """The family's name for people."""
-    mask_group: MaskGroup
+    model: str
+    """Its class, ``module:name``; imported when a checkpoint asks for it."""
+    model_type: str
+    """Of the released ``config.json``, or a name of our own where transformers has that one."""
+    config: str
+    """The shim that reads configs of this ``model_type``, ``module:name``."""
+    tensors: str
+    """Which tensors a checkpoint holds: a key of ``checkpoint.tensors.LAYOUTS``."""
+    mask_group: type[MaskGroup]
+    """Which tokens a token sees, and where blocks start."""
     block_lengths: tuple[int, int]
     """Smallest and largest block length that makes sense for the weights."""
     default_block_length: int | None = None

@@ -22,8 +22,6 @@ from vllm_diffusion.kernels.reference import RowStats, check_row_stats
 
 RULES = ("confidence", "static", "entropy", "margin")
 """Names of policies; their order is the interface's."""
-MASK_GROUPS = ("block_causal", "causal_context", "full")
-"""Of ``family.record.MaskGroup``; their order is the interface's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,6 @@ class Slots:
     step_S: Tensor
     max_model_len: int
     mask_id: int
-    mask_group: str
-    """Says which K and V are final after a step."""
 
 
 class Requests(NamedTuple):
@@ -59,12 +55,13 @@ class Requests(NamedTuple):
         slot_R: int64, no slot twice.
         row_border_R: int32 (R + 1,), each request's rows of logits: one for each canvas position
             that exists, none where it has no canvas.
-        query_end_R: int32, position behind the query, counted from the request's first token.
+        rejected_R: int64, query positions behind the final K and V, where there is a canvas; see
+            ``MaskGroup.resume``.
     """
 
     slot_R: Tensor
     row_border_R: Tensor
-    query_end_R: Tensor
+    rejected_R: Tensor
 
 
 class Outcome(NamedTuple):
@@ -83,7 +80,7 @@ class Outcome(NamedTuple):
 
 _DTYPES = {"threshold_S": torch.float32, "total_len_S": torch.int32, "masked_SL": torch.bool}
 _TENSORS = tuple(field.name for field in fields(Slots) if field.type is Tensor)
-_NUMBERS = ("num_stop_ids", "length", "max_model_len", "mask_id", "mask_group")
+_NUMBERS = ("num_stop_ids", "length", "max_model_len", "mask_id")
 
 
 class _Slots(ctypes.Structure):
@@ -114,7 +111,6 @@ class Denoiser:
             length=slots.tokens_SL.shape[1],
             max_model_len=slots.max_model_len,
             mask_id=slots.mask_id,
-            mask_group=MASK_GROUPS.index(slots.mask_group),
         )
         self.address = ctypes.addressof(self._struct)
 
@@ -159,7 +155,7 @@ class Denoiser:
 
     def outcome(self, requests: Requests) -> tuple[Outcome, tuple[int, ...]]:
         """Memory for the outcome; the last arguments of both functions."""
-        slot_R, row_border_R, query_end_R = requests
+        slot_R, row_border_R, rejected_R = requests
         num_reqs = len(slot_R)
         # NumPy allocates small arrays several times faster than torch.
         tokens_RL = torch.from_numpy(np.empty((num_reqs, self._struct.length), np.int64))
@@ -169,7 +165,7 @@ class Denoiser:
             num_reqs,
             slot_R.data_ptr(),
             row_border_R.data_ptr(),
-            query_end_R.data_ptr(),
+            rejected_R.data_ptr(),
             tokens_RL.data_ptr(),
             num_emitted_R.data_ptr(),
             num_rejected_R.data_ptr(),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch  # noqa: F401  (its OpenMP runtime, see above)
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 LEVELS = ("portable", "avx2", "avx512")
 _LOGITS = (
     c_void_p,  # address
@@ -26,7 +26,7 @@ _REQUESTS = (
     c_int64,  # how many
     c_void_p,  # slot
     c_void_p,  # borders of their rows of logits
-    c_void_p,  # end of the query
+    c_void_p,  # query positions behind the final K and V
     c_void_p,  # out: tokens
     c_void_p,  # out: how many of them are emitted
     c_void_p,  # out: how many query positions are rejected

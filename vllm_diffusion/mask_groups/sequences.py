@@ -48,14 +48,14 @@ def whole(
 
 def split(
     query_start_loc: NDArray[np.int32],
-    num_computed_R: NDArray[np.int32],
+    num_computed_R: NDArray[np.integer[Any]],
     block_length_R: NDArray[np.int64],
 ) -> VirtualSequences:
     """Split each request's query at the borders of its diffusion blocks.
 
     Args:
         query_start_loc: int32 (R + 1,), borders of the requests' queries.
-        num_computed_R: int32 (R,), tokens in the cache before the query; a
+        num_computed_R: (R,), tokens in the cache before the query; a
             multiple of the block length, as the scheduler keeps it.
         block_length_R: int64 (R,).
     """
@@ -63,7 +63,7 @@ def split(
     num_blocks_R = -(-query_len_R // block_length_R)
     num_sequences = int(num_blocks_R.sum())
     if (num_blocks_R == 1).all():
-        seq_lens = num_computed_R + query_len_R
+        seq_lens = (num_computed_R + query_len_R).astype(np.int32)
         return VirtualSequences(
             query_start_loc=query_start_loc,
             seq_lens=seq_lens,

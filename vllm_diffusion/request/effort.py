@@ -113,15 +113,12 @@ def _table(minimal: int, low: int, medium: int, high: int, most: int) -> dict[st
     }
 
 
-REASONING: dict[str, dict[str, Reasoning]] = {
-    "block_causal": _table(256, 1024, 4096, 16384, 32768),
-    "causal_context": _table(256, 1024, 4096, 16384, 32768),
-    # Every step computes all of the output, thoughts that are not there yet included.
-    "full": _table(64, 128, 256, 512, 1024),
-}
-"""By mask group, then by ``reasoning_effort``."""
+REASONING = _table(256, 1024, 4096, 16384, 32768)
+"""By ``reasoning_effort``."""
+REASONING_RECOMPUTED = _table(64, 128, 256, 512, 1024)
+"""Where every step computes all of the output, thoughts that are not there yet included."""
 
 
 def reasoning_of(record: FamilyRecord) -> dict[str, Reasoning]:
-    """The family's row of ``REASONING``."""
-    return REASONING[record.mask_group]
+    """The family's table, by ``reasoning_effort``."""
+    return REASONING_RECOMPUTED if record.mask_group.recomputes else REASONING

@@ -132,7 +132,7 @@ def check_applies(field: str, name: str, value: object, record: FamilyRecord) ->
         "edit_threshold": (not record.has_edits, "does not edit accepted tokens"),
         "max_post_steps": (not record.has_edits, "does not edit accepted tokens"),
         "guidance_scale": (not record.has_guidance, "has no unconditional mode to guide it by"),
-        "kv_cache": (record.mask_group != "full", "has an exact cache, which is always used"),
+        "kv_cache": (not record.mask_group.recomputes, "has an exact cache, which is always used"),
     }
     is_void, why = reasons.get(name, (False, ""))
     if is_void:
@@ -165,7 +165,7 @@ def check_block_length(field: str, value: int, served: int, record: FamilyRecord
     if value > served:
         raise InvalidFieldError(field, value, f"the served canvas is {served} tokens long")
     # KV pages hold whole served blocks, and so whole blocks of their divisors.
-    if record.mask_group == "block_causal" and served % value:
+    if record.mask_group.is_aligned and served % value:
         raise InvalidFieldError(
             field, value, f"it must divide the served canvas, which is {served} tokens long"
         )

@@ -27,7 +27,7 @@ from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, failure_of
 from vllm_diffusion.isolation.lifetime import end_with_parent
-from vllm_diffusion.mask_groups.spans import SPAN_RULES, Progress, longest_guided
+from vllm_diffusion.mask_groups.spans import Progress
 from vllm_diffusion.scheduler.ledger import Ledger
 from vllm_diffusion.scheduler.prompt_scores import PromptScores
 from vllm_diffusion.startup.serving import plan_of
@@ -48,17 +48,19 @@ class BlockDiffusionScheduler(Scheduler):
         super().__init__(*args, **kwargs)
         end_with_parent()
         self.plan = plan_of(self.vllm_config.model_config)
-        self.rule = SPAN_RULES[self.plan.record.mask_group](self.plan.record, self.block_size)
-        served = self.plan.canvas_length
-        if self.plan.record.mask_group == "block_causal":
-            if self.block_size % served:
-                raise ValueError(
-                    f"a KV page of {self.block_size} tokens does not hold whole diffusion blocks "
-                    f"of {served}; set --block-size to a multiple of {served}"
-                )
-            # Auto-fit may have lowered the limit since start-up.
-            limit: int = vars(self)["max_model_len"]  # the base class's, which has no type here
-            self.max_model_len = limit // served * served
+        record, served = self.plan.record, self.plan.canvas_length
+        limit: int = vars(self)["max_model_len"]  # the base class's, which has no type here
+        unit = record.mask_group.limits(served, limit).unit
+        if self.block_size % unit:
+            raise ValueError(
+                f"a KV page of {self.block_size} tokens does not hold whole diffusion blocks "
+                f"of {unit}; set --block-size to a multiple of {unit}"
+            )
+        # Auto-fit may have lowered the limit since start-up.
+        self.max_model_len = limit // unit * unit
+        self.mask_group = record.mask_group(
+            record, page=self.block_size, max_model_len=self.max_model_len
+        )
         # The base class asks this hook how much of a request to schedule.
         self.need_mamba_block_aligned_split = True
         self.progress_of: dict[str, Progress] = {}
@@ -94,15 +96,15 @@ class BlockDiffusionScheduler(Scheduler):
         sampling = request.sampling_params
         assert sampling is not None and sampling.max_tokens is not None
         decode = self.plan.request_params(sampling.extra_args)
-        last = min(request.num_prompt_tokens + sampling.max_tokens, self.max_model_len)
-        if decode.guidance_scale:
-            last = min(last, longest_guided(self.max_model_len, self.block_size))
+        is_guided = decode.guidance_scale > 0
+        longest = self.mask_group.longest(is_guided=is_guided)
+        last = min(request.num_prompt_tokens + sampling.max_tokens, longest)
+        if is_guided:
             # The worker reads it too: the output ends where the second sequence would not fit.
             sampling.max_tokens = request.max_tokens = last - request.num_prompt_tokens
-        if self.plan.record.mask_group == "causal_context":
-            # A canvas is a whole block whatever ``max_tokens``, as the model was trained.
-            last = self.max_model_len
-        self.progress_of[request.request_id] = Progress(decode, request.num_prompt_tokens, last)
+        self.progress_of[request.request_id] = Progress(
+            decode, request.num_prompt_tokens, self.mask_group.canvas_end(last)
+        )
         salt = request.cache_salt
         if salt is not None or decode.block_length != self.plan.canvas_length:
             # K and V depend on the block length, so pages are shared only among
@@ -131,7 +133,7 @@ class BlockDiffusionScheduler(Scheduler):
         self._num_scheduled = 0
         for request in self.running:
             known = request.num_tokens
-            span = self.rule.span(known, self.progress_of[request.request_id])
+            span = self.mask_group.span(known, self.progress_of[request.request_id])
             request.spec_token_ids = [PLACEHOLDER] * (span.end - known)
         return super().schedule(throttle_prefills)
 
@@ -153,7 +155,7 @@ class BlockDiffusionScheduler(Scheduler):
             + num_external_computed_tokens
         )
         known = request.num_tokens
-        span = self.rule.span(known, self.progress_of[request.request_id])
+        span = self.mask_group.span(known, self.progress_of[request.request_id])
         whole = span.end - start
         if request.status == RequestStatus.RUNNING:
             is_whole = num_new_tokens == whole
@@ -178,7 +180,7 @@ class BlockDiffusionScheduler(Scheduler):
             if request.num_computed_tokens + num_tokens > known:
                 # Also for requests from the waiting queue, to which the base
                 # class gives no canvas, and where masks follow the canvas.
-                span = self.rule.span(known, self.progress_of[request_id])
+                span = self.mask_group.span(known, self.progress_of[request_id])
                 drafts[request_id] = [PLACEHOLDER] * span.width
                 self.known_of[request_id] = known
             else:
@@ -203,7 +205,7 @@ class BlockDiffusionScheduler(Scheduler):
                     num_emitted=num_emitted,
                     is_approximate=progress.is_warm,
                 )
-                resume_at[request_id] = self.rule.advance(known, num_emitted, progress)
+                resume_at[request_id] = self.mask_group.advance(known, num_emitted, progress)
         self.prompt_scores.hold(model_runner_output, self.requests)
         self._has_output = any(map(len, emitted)) if emitted else False
         outputs = super().update_from_output(scheduler_output, model_runner_output)

@@ -48,7 +48,7 @@ class Served:
     @classmethod
     def of(cls, vllm_config: VllmConfig, plan: DecodePlan) -> Served:
         return cls(
-            has_prompt_scores=plan.record.mask_group == "causal_context",
+            has_prompt_scores=plan.record.mask_group.has_causal_context,
             has_priorities=vllm_config.scheduler_config.policy == "priority",
             has_kv_connector=vllm_config.kv_transfer_config is not None,
             has_reasoning_parser=bool(vllm_config.structured_outputs_config.reasoning_parser),

@@ -91,7 +91,7 @@ def _amended(event: str, warning: str) -> str:
 
 def limit_output(defaults: dict[str, Any], plan: DecodePlan) -> None:
     """Complete a server's default sampling fields; a checkpoint's ``max_new_tokens`` wins."""
-    if plan.record.mask_group == "full":
+    if plan.record.mask_group.recomputes:
         defaults.setdefault("max_tokens", DEFAULT_MAX_TOKENS)
 
 

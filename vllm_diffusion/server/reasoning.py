@@ -2,7 +2,7 @@
 
 The level travels with the sampling parameters from the chat route to where the prompt is known.
 There it becomes a budget for thoughts, tokens beside those of the answer, and a default of
-``diffusion_effort``. What it means for a family is a table (``effort.REASONING``).
+``diffusion_effort``. What it means for a family is a table (``effort.reasoning_of``).
 """
 
 from __future__ import annotations

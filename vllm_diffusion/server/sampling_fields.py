@@ -31,7 +31,7 @@ def is_said(value: object) -> bool:
 def refused_by_model(params: SamplingParams, record: FamilyRecord, policy: str) -> Refusal | None:
     """What means nothing for the family, or together with the policy."""
     for field in PROMPT_SCORES:
-        if record.mask_group != "causal_context" and is_said(value := getattr(params, field)):
+        if not record.mask_group.has_causal_context and is_said(value := getattr(params, field)):
             why = (
                 "this model does not read its prompt from left to right, so no row of it is a "
                 "prediction of the next token; leave it out"

@@ -79,7 +79,7 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     prompt_len = len(request.prompt_token_ids or ())
     if decode.guidance_scale:
         # Not above: autoregressive models load nothing of the engine.
-        from vllm_diffusion.mask_groups.spans import longest_guided
+        from vllm_diffusion.mask_groups.guidance import longest_guided
 
         longest = longest_guided(longest, vllm_config.cache_config.block_size)
         if prompt_len >= longest:

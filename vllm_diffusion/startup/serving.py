@@ -113,22 +113,31 @@ def _check_budget(vllm_config: VllmConfig, needed: int, why: str) -> None:
             raise ValueError(f"{flag} {limit} is too small: {why}, so at least {needed} is needed")
 
 
-def _fit_full_attention(vllm_config: VllmConfig) -> None:
-    """Whole sequences in a step, and no K or V shared between requests."""
-    needed = vllm_config.model_config.max_model_len
+def _grow_budget(vllm_config: VllmConfig, needed: int, why: str) -> None:
+    """Give a step room for ``needed`` tokens."""
     scheduler = vllm_config.scheduler_config
     if scheduler.max_num_batched_tokens < needed:
         logger.info(
-            "max_num_batched_tokens is %d instead of %d: a full-attention model computes whole "
-            "sequences in every step.",
+            "max_num_batched_tokens is %d instead of %d: %s in every step.",
             needed,
             scheduler.max_num_batched_tokens,
+            why,
         )
         scheduler.max_num_batched_tokens = needed
         if scheduler.max_num_scheduled_tokens is not None:
             scheduler.max_num_scheduled_tokens = needed
-    _check_budget(vllm_config, needed, "a full-attention model computes whole sequences")
-    if vllm_config.cache_config.enable_prefix_caching:
+
+
+def _fit(vllm_config: VllmConfig, plan: DecodePlan) -> None:
+    """Meet what the mask group asks of vLLM's limits."""
+    model_config = vllm_config.model_config
+    limits = plan.record.mask_group.limits(plan.canvas_length, model_config.max_model_len)
+    _align_kv_pages(vllm_config, limits.unit)
+    _align_context(model_config, limits.unit)
+    if limits.grows_budget:
+        _grow_budget(vllm_config, limits.step_tokens, limits.why)
+    _check_budget(vllm_config, limits.step_tokens, limits.why)
+    if vllm_config.cache_config.enable_prefix_caching and not limits.shares_pages:
         logger.info("Prefix caching is off: here the K and V of a prompt depend on what follows.")
         vllm_config.cache_config.enable_prefix_caching = False
 
@@ -187,22 +196,7 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
         plan = _resolve_plan(vllm_config)
         vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
         _refuse_unsupported(vllm_config)
-        if plan.record.mask_group == "full":
-            _fit_full_attention(vllm_config)
-        elif plan.record.mask_group == "block_causal":
-            _align_kv_pages(vllm_config, plan.canvas_length)
-            _align_context(vllm_config.model_config, plan.canvas_length)
-            _check_budget(
-                vllm_config,
-                2 * plan.canvas_length,
-                "a finished block and the next canvas are computed together",
-            )
-        else:
-            _check_budget(
-                vllm_config,
-                plan.canvas_length + 1,
-                "a finished block and the token after it are computed together",
-            )
+        _fit(vllm_config, plan)
         vllm_config.diffusion_config = DiffusionConfig(
             canvas_length=plan.canvas_length, max_denoising_steps=plan.defaults.max_steps
         )

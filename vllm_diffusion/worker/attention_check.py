@@ -26,7 +26,7 @@ from vllm.v1.kv_cache_interface import AttentionSpec, KVCacheConfig, KVCacheGrou
 from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
 from vllm.v1.worker.utils import AttentionGroup
 
-from vllm_diffusion.family.record import MaskGroup
+from vllm_diffusion.mask_groups.base import MaskGroup
 from vllm_diffusion.mask_groups.dense import block_causal
 from vllm_diffusion.mask_groups.sequences import VirtualSequences, split, whole
 
@@ -198,7 +198,7 @@ class LayerCheck:
 
 
 def check_layer(
-    vllm_config: VllmConfig, name: str, spec: AttentionSpec, mask_group: MaskGroup
+    vllm_config: VllmConfig, name: str, spec: AttentionSpec, mask_group: type[MaskGroup]
 ) -> None:
     """Compare one layer's attention with ``reference``.
 
@@ -207,7 +207,7 @@ def check_layer(
     """
     layer: Any = vllm_config.compilation_config.static_forward_context[name]
     backend = layer.get_attn_backend().get_name()
-    cases = (BOTH_WAYS, MIXED) if mask_group == "causal_context" else (BOTH_WAYS,)
+    cases = (BOTH_WAYS, MIXED) if mask_group.has_causal_context else (BOTH_WAYS,)
     tolerance = TOLERANCE[vllm_config.model_config.dtype]
     for case in cases:
         try:
@@ -238,7 +238,7 @@ def check_layer(
 
 @torch.inference_mode()
 def check_backends(
-    vllm_config: VllmConfig, kv_cache_config: KVCacheConfig, mask_group: MaskGroup
+    vllm_config: VllmConfig, kv_cache_config: KVCacheConfig, mask_group: type[MaskGroup]
 ) -> None:
     """Check one layer of each backend that is not proved; the caches must be bound.
 

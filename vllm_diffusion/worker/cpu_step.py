@@ -60,6 +60,9 @@ class CpuStep:
         constraints: CpuConstraints | None = None,
     ) -> None:
         self.params, self.canvas, self.constraints = params, canvas, constraints
+        record = params.plan.record
+        self.mask_group = record.mask_group(record)
+        self.total_len_S = total_len_S.numpy()
         self.mask_id = canvas.mask_id
         # A list: to look up a few slots in it costs less than a NumPy call.
         self.kind_S = [Kind.NOT_PLAIN] * len(total_len_S)
@@ -80,7 +83,6 @@ class CpuStep:
                 step_S=canvas.step_S,
                 max_model_len=max_model_len,
                 mask_id=canvas.mask_id,
-                mask_group=params.plan.record.mask_group,
             )
         )
 
@@ -142,10 +144,16 @@ class CpuStep:
         is_constrained: bool = False,
     ) -> Outcome:
         """Denoise the canvases of a batch that is plain."""
+        slot_R = input_batch.idx_mapping_np
+        end_R = input_batch.seq_lens.numpy()[: len(slot_R)]
+        # No seed, no draft and no cache is plain, so the outcome has no say in it.
+        resume_R = self.mask_group.resume(
+            self.total_len_S[slot_R].astype(np.int64), self.params.block_length.np[slot_R]
+        )
         requests = Requests(
             slot_R=input_batch.idx_mapping,
             row_border_R=input_batch.cu_num_logits,
-            query_end_R=input_batch.seq_lens,
+            rejected_R=torch.from_numpy(end_R - resume_R),
         )
         if is_constrained:
             assert self.constraints is not None

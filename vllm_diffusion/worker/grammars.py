@@ -77,9 +77,7 @@ class Grammars:
         # A request that lost its K and V comes back with what it has emitted.
         known = request.prefill_token_ids or prompt
         new.replay(list(known[len(prompt) :]))
-        is_aligned = self.plan.record.mask_group == "block_causal"
-        block = new.block_length
-        width = block - len(known) % block if is_aligned else block
+        width = self.plan.record.mask_group.canvas_width(len(known), new.block_length)
         tokens, masked = [self.plan.mask_id] * width, [True] * width
         new.walk(tokens, masked, width)
         self.constrained[slot] = new

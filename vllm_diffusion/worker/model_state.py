@@ -27,22 +27,15 @@ from vllm.v1.worker.utils import AttentionGroup
 
 from vllm_diffusion import compat
 from vllm_diffusion.batch.slots import RequestParams
-from vllm_diffusion.batch.view import BatchView, view_batch
+from vllm_diffusion.batch.view import view_batch
 from vllm_diffusion.isolation.failures import Failures
 from vllm_diffusion.isolation.lifetime import end_with_parent
-from vllm_diffusion.mask_groups.sequences import VirtualSequences, split, whole
-from vllm_diffusion.mask_groups.spans import longest_guided, second_start
+from vllm_diffusion.mask_groups.inputs import Inputs
+from vllm_diffusion.mask_groups.view import BatchView
 from vllm_diffusion.startup.serving import plan_of
 from vllm_diffusion.worker.attention_check import check_backends
 from vllm_diffusion.worker.grammars import Grammars
-from vllm_diffusion.worker.guidance import shifted_table, split_guided, unconditional_offset
-from vllm_diffusion.worker.inputs import (
-    fill_finished_block,
-    fill_whole_sequence,
-    inner_logits_indices,
-    move_second_sequences,
-    shifted_logits_indices,
-)
+from vllm_diffusion.worker.guidance import shifted_table
 from vllm_diffusion.worker.rehearsal import rehearse
 from vllm_diffusion.worker.sampler import DiffusionSampler
 
@@ -62,13 +55,19 @@ class BlockDiffusionState(ModelState):
         end_with_parent()
         self.plan = plan_of(self.model_config)
         self.record = self.plan.record
-        self.page = vllm_config.cache_config.block_size
+        self.mask_group = self.record.mask_group(
+            self.record,
+            page=vllm_config.cache_config.block_size,
+            max_model_len=self.max_model_len,
+        )
         self.params = RequestParams(
             self.max_num_reqs, self.plan, vocab_size=self.model_config.get_vocab_size()
         )
         self.failures = Failures()
         self.grammars = Grammars(vllm_config, self.plan, self.max_model_len, self.failures)
         self.slot_of: dict[str, int] = {}
+        self._to_device = partial(async_tensor_h2d, device=device)
+        self._viewed: tuple[InputBatch, BatchView] | None = None
         self.is_attention_checked = False
 
     def get_additional_cg_support(self) -> tuple[AttentionCGSupport, str | None]:
@@ -134,59 +133,26 @@ class BlockDiffusionState(ModelState):
         return None
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
-        """Put in the tokens that the runner does not know of, and say whose logits count.
-
-        The runner fills in prompts and canvases. A query may also start with
-        tokens that the last step settled, or go on behind the canvas.
-        """
-        view = self._view(input_batch)
-        if self.record.mask_group == "full":
-            self._prepare_whole_sequences(input_batch, req_states, view)
-            return {}
-        fill_finished_block(input_batch, req_states, view)
-        if self.record.logit_shift:
-            shift_R = np.ones_like(view.num_rows_R)
-            input_batch.logits_indices = shifted_logits_indices(input_batch, view, shift_R)
-        elif view.is_seed_R is not None and view.is_seed_R.any():
-            input_batch.logits_indices = shifted_logits_indices(
-                input_batch, view, view.is_seed_R.astype(np.int64)
+        """Put in the tokens that the runner does not know of, and say whose logits count."""
+        input_batch.logits_indices = self.mask_group.prepare(
+            Inputs(
+                input_batch,
+                req_states,
+                self._view(input_batch),
+                self.params,
+                self.sampler.canvas,
+                self._to_device,
             )
+        )
         return {}
 
-    def _prepare_whole_sequences(
-        self, input_batch: InputBatch, req_states: RequestState, view: BatchView
-    ) -> None:
-        """As ``prepare_inputs``, where everything sees everything."""
-        scale_R = self.params.guidance[view.slot_R]
-        is_guided = bool(scale_R.any())
-        hides_prompt_N = second_R = None
-        if is_guided:
-            second_R = self._second_start(view.slot_R)
-            offset = unconditional_offset(view, np.where(scale_R > 0, second_R, view.end_R))
-            hides_prompt_N = move_second_sequences(input_batch, offset)
-        fill_whole_sequence(input_batch, req_states, view, self.sampler.canvas, hides_prompt_N)
-        rows_K = inner_logits_indices(input_batch, req_states, view, int(self.record.logit_shift))
-        if second_R is not None:
-            of_request = np.repeat(np.arange(len(scale_R)), view.num_rows_R)
-            row = np.flatnonzero(scale_R[of_request] > 0)
-            host = np.stack((row, second_R[of_request[row]])).astype(np.int64)
-            row_G, second_G = async_tensor_h2d(host, device=self.device)
-            rows_K = torch.cat((rows_K, rows_K[row_G] + second_G))
-        input_batch.logits_indices = rows_K
-
-    def _length(self, slot_R: np.ndarray) -> np.ndarray:
-        """Tokens of prompt and whole output, int64 (R,); a guided request holds them twice."""
-        length = np.minimum(self.params.max_len.np[slot_R], self.max_model_len)
-        longest = longest_guided(self.max_model_len, self.page)
-        guided: np.ndarray = np.minimum(length, longest)
-        return np.where(self.params.guidance[slot_R] > 0, guided, length)
-
-    def _second_start(self, slot_R: np.ndarray) -> np.ndarray:
-        second: np.ndarray = second_start(self._length(slot_R), self.page)
-        return second
-
     def _view(self, input_batch: InputBatch) -> BatchView:
-        return view_batch(input_batch, self.params, self.record, self.sampler.is_drafted_S)
+        """Made once a forward: the runner asks for attention first, then for the inputs."""
+        if self._viewed is None or self._viewed[0] is not input_batch:
+            drafted_S = self.sampler.is_drafted_S
+            view = view_batch(input_batch, self.params, self.record, drafted_S)
+            self._viewed = (input_batch, view)
+        return self._viewed[1]
 
     def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
         return {}
@@ -203,12 +169,16 @@ class BlockDiffusionState(ModelState):
         ubatch_idx: int = 0,
     ) -> dict[str, Any]:
         """Attention metadata of the batch's (virtual) sequences."""
-        virtual, causal, shift_S = self._sequences(input_batch)
+        attended = self.mask_group.attended(self._view(input_batch), self.params)
+        virtual, causal = attended.sequences, attended.is_causal
+        if not isinstance(causal, bool):
+            # vLLM's CPU attention wants int32 and no bool.
+            causal = self._to_device(causal.astype(np.int32))
         if virtual.request_S is not None:
-            request_S = async_tensor_h2d(virtual.request_S, device=self.device)
+            request_S = self._to_device(virtual.request_S)
             block_tables = tuple(table[request_S] for table in block_tables)
-        if shift_S is not None:
-            shift = async_tensor_h2d(shift_S, device=self.device)
+        if attended.page_shift_S is not None:
+            shift = self._to_device(attended.page_shift_S)
             block_tables = tuple(shifted_table(table, shift) for table in block_tables)
         query_start_loc = torch.from_numpy(virtual.query_start_loc)
         seq_lens = torch.from_numpy(virtual.seq_lens)
@@ -228,40 +198,3 @@ class BlockDiffusionState(ModelState):
             causal=causal,
             for_cudagraph_capture=for_capture,
         )
-
-    def _sequences(
-        self, input_batch: InputBatch
-    ) -> tuple[VirtualSequences, bool | Tensor, np.ndarray | None]:
-        """The sequences that attention sees; whether they are causal (all, none or each); by how
-        many pages each one's block table starts later, if any does.
-        """
-        num_reqs = input_batch.num_reqs
-        query_start_loc = input_batch.query_start_loc_np[: num_reqs + 1]
-        num_computed_R = input_batch.num_computed_tokens_np[:num_reqs]
-        slot_R = input_batch.idx_mapping_np[:num_reqs]
-        if self.record.mask_group == "block_causal":
-            return (
-                split(query_start_loc, num_computed_R, self.params.block_length.np[slot_R]),
-                False,
-                None,
-            )
-        seq_lens = num_computed_R + np.diff(query_start_loc)
-        if self.record.mask_group == "full":
-            # All of the sequence has K and V, though a cached step computes a part.
-            length_R = self._length(slot_R)
-            is_guided_R = self.params.guidance[slot_R] > 0
-            if is_guided_R.any():
-                virtual, shift_S = split_guided(query_start_loc, length_R, is_guided_R, self.page)
-                return virtual, False, shift_S
-            return whole(query_start_loc, np.maximum(seq_lens, length_R)), False, None
-        view = self._view(input_batch)
-        is_causal_R = view.num_rows_R == 0
-        for is_causal in (view.is_seed_R, view.is_verify_R):
-            if is_causal is not None:
-                is_causal_R = is_causal_R | is_causal
-        virtual = whole(query_start_loc, seq_lens)
-        if is_causal_R.all() or not is_causal_R.any():
-            return virtual, bool(is_causal_R[0]), None
-        # vLLM's CPU attention wants int32 and no bool.
-        causal = async_tensor_h2d(is_causal_R.astype(np.int32), device=self.device)
-        return virtual, causal, None

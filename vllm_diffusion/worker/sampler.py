@@ -19,7 +19,7 @@ from vllm.v1.worker.gpu.states import RequestState
 
 from vllm_diffusion.batch.canvases import Canvases, CanvasTensors, canvases_of
 from vllm_diffusion.batch.slots import RequestParams
-from vllm_diffusion.batch.view import BatchView, view_batch
+from vllm_diffusion.batch.view import view_batch
 from vllm_diffusion.denoise.canvas import Canvas
 from vllm_diffusion.denoise.edit import EditParams
 from vllm_diffusion.denoise.random import uniform
@@ -29,6 +29,7 @@ from vllm_diffusion.denoise.step import StepParams, StepResult, StepRule, denois
 from vllm_diffusion.denoise.verify import verify
 from vllm_diffusion.isolation.failures import Failure, Failures
 from vllm_diffusion.kernels import dispatch
+from vllm_diffusion.mask_groups.view import BatchView
 from vllm_diffusion.request.plan import DecodePlan
 from vllm_diffusion.sampling.extras import Extras
 from vllm_diffusion.worker.cpu_constrained import CpuConstraints
@@ -64,6 +65,7 @@ class DiffusionSampler:
         logprobs_mode: str = "raw_logprobs",
     ) -> None:
         self.plan = plan
+        self.mask_group = plan.record.mask_group(plan.record)
         self.grammars = grammars
         self.failures = Failures() if failures is None else failures
         self.params = params
@@ -165,7 +167,7 @@ class DiffusionSampler:
             tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), of)
             sampled_RL[of.request_B] = tokens_BL
             num_sampled_R[of.request_B] = num_emitted_B.int()
-            num_rejected_R[of.request_B] = of.num_rejected(num_emitted_B).int()
+            num_rejected_R[of.request_B] = of.num_rejected(self.mask_group, num_emitted_B).int()
             if view.is_draft_R is not None:
                 self.is_drafted_S[view.slot_R] = view.is_draft_R
         logprobs = self.extras.after(notes, sampled_RL, num_sampled_R)
@@ -234,7 +236,7 @@ class DiffusionSampler:
             policy_B=params.policy.gpu[slot_B],
             threshold_B=params.threshold.gpu[slot_B],
             max_steps_B=params.max_steps.gpu[slot_B],
-            block_length_B=params.block_length.gpu[slot_B],
+            block_length_B=of.block_length_B,
             width_B=of.width_B,
             limit_B=params.max_len.gpu[slot_B].clamp(max=self.max_model_len) - of.total_len_B,
             stop_ids_BE=params.stop_ids.gpu[slot_B],
