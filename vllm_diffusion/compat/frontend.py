@@ -226,20 +226,23 @@ def response_metrics() -> None:
 
     Without it vLLM would report an "acceptance length" that counts a bonus
     token, which diffusion models do not have. Acts in the front end, on records
-    of this package alone (their histogram is empty). Remove when vLLM's
-    response has metrics of diffusion models.
+    of this package alone. Remove when vLLM's response has metrics of diffusion
+    models.
     """
     from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 
     original = take(RequestSpecDecodeMetrics, "to_dict")
 
     def to_dict(self: RequestSpecDecodeMetrics) -> dict[str, Any]:
-        if self.histogram:
+        from vllm_diffusion.counters import RequestCounts
+
+        counts = RequestCounts.decoded(self)
+        if counts is None:
             result: dict[str, Any] = original(self)
             return result
         from vllm_diffusion.server.response import to_response
 
-        return to_response(self)
+        return to_response(counts)
 
     RequestSpecDecodeMetrics.to_dict = to_dict  # type: ignore[method-assign]
 
