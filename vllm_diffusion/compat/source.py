@@ -80,12 +80,9 @@ class Source:
                 return node
         if isinstance(scope, ast.Module):
             return None
-        for node in ast.walk(scope):
-            targets = node.targets if isinstance(node, ast.Assign) else [node]
-            if isinstance(node, ast.AnnAssign):
-                targets = [node.target]
-            if f"self.{name}" in [ast.unparse(t) for t in targets if isinstance(t, ast.Attribute)]:
-                return node
+        for line in ast.walk(scope):
+            if f"self.{name}" in map(ast.unparse, _set_by(line)):
+                return line
         for base in scope.bases:
             found = self.find(f"{module}.{ast.unparse(base).partition('[')[0]}")
             if isinstance(found, ast.ClassDef):
@@ -125,6 +122,16 @@ def statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
             case ast.Try():
                 handlers = [line for handler in node.handlers for line in handler.body]
                 yield from statements([*node.body, *handlers, *node.orelse, *node.finalbody])
+
+
+def _set_by(node: ast.AST) -> list[ast.Attribute]:
+    """The attributes that an assignment sets."""
+    targets: list[ast.expr] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    return [target for target in targets if isinstance(target, ast.Attribute)]
 
 
 def _names(node: ast.stmt) -> set[str]:
