@@ -22,7 +22,7 @@ TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs bench fuzz fuzz-openapi schedules suite soak lm-eval real-tokens doctor lock clean distclean
+.PHONY: help setup serve test check fix docs compat bench fuzz fuzz-openapi schedules suite soak lm-eval real-tokens doctor lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,8 +57,12 @@ fix: setup ## format, and mend what the linter can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: setup ## write docs/api.md's tables of request fields from their records
+docs: setup ## write the tables of docs/api.md and docs/compatibility.md from their records
 	$(BIN)/python -m scripts.field_tables
+	$(BIN)/python -m scripts.contact_table
+
+compat: setup ## another vLLM's Python files: probes, and unit tests that touch vLLM (VERSION=0.33.0 ARGS=)
+	@VENV='$(VENV)' $(TEST_ENV) VERSION='$(or $(VERSION),0.33.0)' scripts/compat.sh $(ARGS)
 
 bench: setup ## diffusion against its autoregressive twin (ARGS= goes to the script)
 	$(BIN)/python benchmarks/twin.py $(ARGS)

@@ -5,10 +5,10 @@ every process, and most of those processes never touch a diffusion model.
 
 A folder belongs to one process of vLLM's, or to none.
 
-Every process: ``plugin`` (the registration), ``compat`` and ``patching`` (patches on vLLM),
+Every process: ``plugin`` (the registration), ``compat`` and ``patching`` (contacts with vLLM),
 ``family`` and ``configs`` (what is known of an architecture), ``startup`` and ``checkpoint`` (what
-is checked before weights are read), ``request`` (what a request asks for), ``metrics`` (how it was
-decoded)
+is checked before weights are read), ``request`` (what a request asks for), ``metrics`` and
+``counters`` (how it was decoded)
 
 API server: ``server``. Engine core: ``scheduler``. Both engine core and worker: ``isolation``.
 

@@ -81,11 +81,35 @@ def _seams() -> Iterator[Finding]:
 def _patches() -> Iterator[Finding]:
     from vllm_diffusion import compat, plugin
 
-    plugin.register()
+    try:
+        plugin.register()
+    except (RuntimeError, ImportError, AttributeError) as error:
+        # vLLM has moved. The rows that follow say what has, beside this.
+        yield Finding("patch", "registration", f"{type(error).__name__}: {error}", BROKEN)
     for name, why in compat.ACTIVE.items():
         yield Finding("patch", name, why)
     for patch in compat.WORKER_PATCHES:
-        yield Finding("patch", patch.__name__, f"In workers: {patch.__doc__}")
+        yield Finding("patch", patch.contact.name, f"In workers: {patch.contact.what}")
+
+
+def _contacts() -> Iterator[Finding]:
+    """Every contact with vLLM that is not public, by what its probe finds in vLLM's files."""
+    from vllm.triton_utils import HAS_TRITON
+
+    from vllm_diffusion.compat import CONTACTS
+    from vllm_diffusion.compat.source import Source
+
+    vllm = Source.installed()
+    for contact in CONTACTS:
+        moved = "; ".join(contact.probe(vllm))
+        if not moved:
+            value = f"{contact.kind}: {contact.what} {', '.join(contact.targets)}"
+            yield Finding("contact", contact.name, value)
+        elif contact.without_triton and HAS_TRITON:
+            yield Finding("contact", contact.name, f"{contact.kind}: not touched here. {moved}")
+        else:
+            value = f"{contact.kind}: {moved}. {contact.breaks}. Install vLLM 0.32."
+            yield Finding("contact", contact.name, value, BROKEN)
 
 
 def _kernels() -> Iterator[Finding]:
@@ -134,6 +158,7 @@ def findings() -> Iterator[Finding]:
     yield from _host()
     yield from _seams()
     yield from _patches()
+    yield from _contacts()
     yield from _kernels()
     yield from _families()
 

@@ -1,25 +1,21 @@
 """How a request was decoded: forwards by kind, blocks by steps, tokens per forward.
 
-``output.spec_decode_metrics`` of a finished ``LLM()`` output holds one entry a
-forward; ``decode_metrics(output)`` makes numbers of it. The same numbers are in
-the ``metrics`` of an HTTP response, and summed over requests on ``/metrics``.
+``output.spec_decode_metrics`` of a finished ``LLM()`` output holds the counts of its forwards
+(``vllm_diffusion.counters``); ``decode_metrics(output)`` makes numbers of them. The same numbers
+are in the ``metrics`` of an HTTP response, and summed over requests on ``/metrics``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-
-class _Record(Protocol):
-    per_step_drafted: list[int]
-    per_step_accepted: list[int]
+from vllm_diffusion.counters import RequestCounts
 
 
 class _Output(Protocol):
-    spec_decode_metrics: _Record | None
+    spec_decode_metrics: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,27 +67,21 @@ class DecodeMetrics:
         )
 
 
-def count(widths: Sequence[int], emitted: Sequence[int]) -> DecodeMetrics:
-    """Count forwards.
-
-    Args:
-        widths: canvas positions of each forward; 0 for prompt chunks alone, negative where
-            an approximate cache was read.
-        emitted: tokens that each forward settled; 0 while its block is unfinished.
-    """
+def count(counts: RequestCounts) -> DecodeMetrics:
+    """Add up a request's forwards."""
     blocks_by_steps: Counter[int] = Counter()
     steps = 0
-    for width, num_emitted in zip(widths, emitted, strict=True):
+    for width, num_emitted in zip(counts.widths, counts.emitted, strict=True):
         steps += width != 0
         if num_emitted:
             blocks_by_steps[steps] += 1
             steps = 0
-    num_prefill = sum(width == 0 for width in widths)
+    num_prefill = counts.widths.count(0)
     return DecodeMetrics(
-        num_tokens=sum(emitted),
-        num_denoising_steps=len(widths) - num_prefill,
+        num_tokens=sum(counts.emitted),
+        num_denoising_steps=len(counts.widths) - num_prefill,
         num_prefill_forwards=num_prefill,
-        num_approximate_forwards=sum(width < 0 for width in widths),
+        num_approximate_forwards=len(counts.approximate),
         blocks_by_steps=dict(sorted(blocks_by_steps.items())),
     )
 
@@ -103,9 +93,10 @@ def decode_metrics(output: _Output) -> DecodeMetrics:
         ValueError: the output is not finished, or not of a diffusion model.
     """
     record = output.spec_decode_metrics
-    if record is None:
+    counts = None if record is None else RequestCounts.decoded(record)
+    if counts is None:
         raise ValueError(
             "this output has no decode metrics: it is unfinished, or its model is not one of "
             "vllm_diffusion's"
         )
-    return count(record.per_step_drafted, record.per_step_accepted)
+    return count(counts)

@@ -37,7 +37,7 @@ def take(owner: Any, name: str) -> Any:
 
         raise RuntimeError(
             f"vllm_diffusion.compat: {owner.__name__}.{name} is not in vLLM {vllm.__version__}. "
-            "Install a supported vLLM (0.32 or 0.33) or update vllm_diffusion."
+            "Install a supported vLLM (0.32) or update vllm_diffusion."
         )
     return target
 

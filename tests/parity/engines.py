@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vllm_diffusion.metrics import decode_metrics
+
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput
 
@@ -48,11 +50,11 @@ class Outcome:
 
     @classmethod
     def of(cls, output: RequestOutput, completion: CompletionOutput) -> Outcome:
-        metrics = completion.spec_decode_metrics
+        metrics = decode_metrics(completion)
         return cls(
             tokens=list(completion.token_ids),
-            steps=sum(width != 0 for width in metrics.per_step_drafted),
-            prefills=metrics.per_step_drafted.count(0),
+            steps=metrics.num_denoising_steps,
+            prefills=metrics.num_prefill_forwards,
             cached=output.num_cached_tokens,
             reason=completion.finish_reason,
         )

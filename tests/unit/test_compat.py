@@ -31,7 +31,7 @@ from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion import compat, patching, plugin
-from vllm_diffusion.compat import registries
+from vllm_diffusion.compat import contact, registries
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.server.ending import UNREAD_SECONDS, Ending
 from vllm_diffusion.server.prometheus import DiffusionProm
@@ -72,9 +72,10 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def test_the_patches_are_frozen() -> None:
-    """A new patch is seen here, and in ``docs/structure.md``."""
-    assert [patch.__name__ for patch in compat.WORKER_PATCHES] == ["sample_in_the_same_call"]
-    names = [patch.__name__ for patch in compat.PATCHES]
+    """A new patch is seen here, and in ``docs/compatibility.md``."""
+    names = [patch.contact.name for patch in compat.WORKER_PATCHES]
+    assert names == ["sample_in_the_same_call"]
+    names = [patch.contact.name for patch in compat.PATCHES]
     assert names == [
         "runner_without_triton",
         "unknown_architecture",
@@ -101,12 +102,20 @@ def test_active_patches_say_why(fresh: Callable[[], None]) -> None:
     assert all(why.endswith(".") and len(why) > 20 for why in patching.ACTIVE.values())
 
 
-def test_every_patch_says_when_it_can_go() -> None:
-    for patch in (*compat.PATCHES, *compat.WORKER_PATCHES):
-        closure = [cell.cell_contents for cell in patch.__closure__ or ()]
-        doc = next(c.__doc__ for c in closure if callable(c) and c.__name__ == patch.__name__)
-        for phrase in ("Without it", "Acts ", "Remove when"):
-            assert phrase in " ".join((doc or "").split()), (patch.__name__, phrase)
+def test_a_patch_that_does_not_say_when_it_can_go_is_refused() -> None:
+    def silent() -> None:
+        """It does something. Without it something is missing. Acts somewhere."""
+
+    with pytest.raises(AssertionError, match="silent: 'Without it', 'Acts' and 'Remove when'"):
+        contact.patch("vllm.config", breaks="nothing")(silent)
+
+
+def test_the_record_of_a_patch_is_its_docstring() -> None:
+    record = compat.core.no_draft_round_trip.contact
+    assert record.what.startswith("No round trip to the worker after each step")
+    assert record.why.startswith("every step of a diffusion model asks")
+    assert record.acts == "in the engine core, where its scheduler says so"
+    assert record.remove == "vLLM asks the scheduler whether it wants draft tokens"
 
 
 def test_registering_again_changes_nothing() -> None:

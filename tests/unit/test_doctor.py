@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 pytest.importorskip("vllm", reason="the report is about vLLM's seams")
+
+from vllm.platforms import current_platform
 
 from vllm_diffusion import __version__, cli, compat, doctor
 from vllm_diffusion.family.registry import MODEL_CLASSES, SERVED, WITHOUT_TRITON
@@ -19,6 +21,7 @@ from vllm_diffusion.kernels import dispatch
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry point is there and nothing keeps it out."""
+    assert current_platform  # vLLM finds it by entry points, once: before they are replaced
     monkeypatch.delenv("VLLM_PLUGINS", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     entries = [type("Entry", (), {"name": doctor.ENTRY_POINT})()]
@@ -83,7 +86,47 @@ def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 @pytest.mark.usefixtures("installed")
 def test_rows_come_in_order() -> None:
     topics = list(dict.fromkeys(finding.topic for finding in doctor.findings()))
-    assert topics == ["version", "host", "seam", "patch", "kernel", "architecture"]
+    assert topics == ["version", "host", "seam", "patch", "contact", "kernel", "architecture"]
+
+
+@pytest.mark.usefixtures("installed")
+def test_every_contact_is_listed_and_sound() -> None:
+    rows = {row.name: row for row in doctor.findings() if row.topic == "contact"}
+    assert list(rows) == [contact.name for contact in compat.CONTACTS]
+    assert {row.state for row in rows.values()} == {doctor.OK}
+    assert all(target in rows[c.name].value for c in compat.CONTACTS for target in c.targets)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("without_triton", "has_triton", "state"),
+    [
+        (False, False, doctor.BROKEN),
+        (False, True, doctor.BROKEN),
+        (True, False, doctor.BROKEN),
+        (True, True, doctor.OK),
+    ],
+)
+def test_a_contact_that_has_moved_is_broken_where_it_is_touched(
+    without_triton: bool, has_triton: bool, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = replace(compat.CONTACTS[0], targets=("vllm.config.gone",), without_triton=without_triton)
+    monkeypatch.setattr(compat, "CONTACTS", (gone,))
+    monkeypatch.setattr("vllm.triton_utils.HAS_TRITON", has_triton)
+    (row,) = (row for row in doctor.findings() if row.topic == "contact")
+    assert row.state == state
+    assert "vllm.config.gone is not there" in row.value
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_registration_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def register() -> None:
+        raise RuntimeError("post_step is not in vLLM 9")
+
+    monkeypatch.setattr("vllm_diffusion.plugin.register", register)
+    assert by_name()["registration"] == doctor.Finding(
+        "patch", "registration", "RuntimeError: post_step is not in vLLM 9", doctor.BROKEN
+    )
 
 
 @pytest.mark.usefixtures("installed")

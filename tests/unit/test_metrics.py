@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vllm_diffusion.counters import RequestCounts
 from vllm_diffusion.metrics import DecodeMetrics, count, decode_metrics
+
+
+def counts(widths: list[int], emitted: list[int], *approximate: int) -> RequestCounts:
+    return RequestCounts(
+        canvas_length=8, widths=widths, emitted=emitted, approximate=[*approximate]
+    )
 
 
 @pytest.mark.parametrize(
@@ -26,7 +33,7 @@ from vllm_diffusion.metrics import DecodeMetrics, count, decode_metrics
 def test_count(
     widths: list[int], emitted: list[int], expected: tuple[int, int, int, dict[int, int]]
 ) -> None:
-    metrics = count(widths, emitted)
+    metrics = count(counts(widths, emitted))
     assert (
         metrics.num_tokens,
         metrics.num_denoising_steps,
@@ -39,7 +46,7 @@ def test_count(
 def test_the_counts_add_up(entries: list[tuple[int, int]]) -> None:
     widths = [width for width, _ in entries]
     emitted = [min(width, tokens) for width, tokens in entries]
-    metrics = count(widths, emitted)
+    metrics = count(counts(widths, emitted))
     assert metrics.num_forwards == len(entries)
     assert metrics.num_forwards == metrics.num_denoising_steps + metrics.num_prefill_forwards
     assert sum(metrics.blocks_by_steps.values()) == sum(n > 0 for n in emitted)
@@ -49,15 +56,15 @@ def test_the_counts_add_up(entries: list[tuple[int, int]]) -> None:
 
 
 def test_ratios() -> None:
-    metrics = count([0, 8, 8], [0, 0, 6])
+    metrics = count(counts([0, 8, 8], [0, 0, 6]))
     assert metrics.tokens_per_forward == 2.0
     assert metrics.tokens_per_step == 3.0
-    empty = count([], [])
+    empty = count(counts([], []))
     assert (empty.tokens_per_forward, empty.tokens_per_step) == (0.0, 0.0)
 
 
 def test_the_dict_is_json() -> None:
-    assert json.loads(json.dumps(count([0, 4, 4], [0, 0, 4]).to_dict())) == {
+    assert json.loads(json.dumps(count(counts([0, 4, 4], [0, 0, 4])).to_dict())) == {
         "num_tokens": 4,
         "num_denoising_steps": 2,
         "num_prefill_forwards": 1,
@@ -70,7 +77,7 @@ def test_the_dict_is_json() -> None:
 
 
 def test_approximate_forwards_come_with_a_warning() -> None:
-    metrics = count([4, -4, -4, 2, 0], [0, 0, 4, 2, 0])
+    metrics = count(counts([4, 4, 4, 2, 0], [0, 0, 4, 2, 0], 1, 2))
     assert metrics.num_approximate_forwards == 2
     assert metrics.num_denoising_steps == 4
     assert metrics.blocks_by_steps == {1: 1, 3: 1}
@@ -78,10 +85,13 @@ def test_approximate_forwards_come_with_a_warning() -> None:
 
 
 def test_metrics_of_an_output() -> None:
-    record = SimpleNamespace(per_step_drafted=[0, 4], per_step_accepted=[0, 4])
+    record = SimpleNamespace(**counts([0, 4], [0, 4]).encoded())
     metrics = decode_metrics(SimpleNamespace(spec_decode_metrics=record))
     assert metrics == DecodeMetrics(
         num_tokens=4, num_denoising_steps=1, num_prefill_forwards=1, blocks_by_steps={1: 1}
     )
     with pytest.raises(ValueError, match=r"no decode metrics.*unfinished"):
         decode_metrics(SimpleNamespace(spec_decode_metrics=None))
+    vllms = SimpleNamespace(**counts([0, 4], [0, 4]).encoded() | {"histogram": [0, 1]})
+    with pytest.raises(ValueError, match="not one of vllm_diffusion's"):
+        decode_metrics(SimpleNamespace(spec_decode_metrics=vllms))

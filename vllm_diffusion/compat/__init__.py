@@ -1,20 +1,34 @@
-"""Patches on vLLM, for what no registry or hook offers.
+"""Every contact with vLLM that is not public: named, probed, and removable.
 
-One function each, in the file of the process that it acts in: ``frontend``, ``core``, ``worker``.
-``registries`` fills vLLM's registries; ``patching`` is what patches share. Every patch touches
-diffusion architectures of this package only, is applied once a process, and checks its target: when
-vLLM has moved, ``RuntimeError`` names the target and the version instead of a silent change.
-``ACTIVE`` lists what has been applied, for ``vllm-diffusion doctor``.
+* Patches, for what no registry or hook offers: ``frontend``, ``metrics``, ``core``, ``worker``.
+  Each touches diffusion architectures of this package only, is applied once a process, and checks
+  its target: when vLLM has moved, ``RuntimeError`` names the target and the version. ``ACTIVE``
+  lists what has been applied. ``patching`` is what they share.
+* ``registries`` fills vLLM's registries.
+* All other contacts as records, by process: ``configuration`` (all of them), ``serving`` (API
+  server), ``scheduling`` (engine core), ``running`` (worker).
+
+``contact`` is the record. ``checks`` and ``kernels`` are what its probe asks of vLLM's files, which
+``source`` reads without importing them. ``vllm-diffusion doctor`` and ``docs/compatibility.md``
+list every contact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from vllm_diffusion.compat import core, frontend, worker
+from vllm_diffusion.compat import (
+    configuration,
+    core,
+    frontend,
+    metrics,
+    running,
+    scheduling,
+    serving,
+    worker,
+)
+from vllm_diffusion.compat.contact import Contact, Patch
 from vllm_diffusion.patching import ACTIVE
 
-PATCHES: tuple[Callable[[], None], ...] = (
+PATCHES: tuple[Patch, ...] = (
     core.runner_without_triton,
     core.unknown_architecture,
     frontend.request_validation,
@@ -25,17 +39,25 @@ PATCHES: tuple[Callable[[], None], ...] = (
     frontend.request_acceptance,
     frontend.finished_texts,
     core.no_draft_round_trip,
-    frontend.prometheus_metrics,
-    frontend.response_metrics,
+    metrics.prometheus_metrics,
+    metrics.response_metrics,
     frontend.openai_handlers,
     frontend.request_routes,
     frontend.server_end,
 )
 
-WORKER_PATCHES: tuple[Callable[[], None], ...] = (worker.sample_in_the_same_call,)
+WORKER_PATCHES: tuple[Patch, ...] = (worker.sample_in_the_same_call,)
 """Those on modules that only a worker loads; the model state applies them."""
 
-__all__ = ["ACTIVE", "PATCHES", "WORKER_PATCHES", "apply"]
+CONTACTS: tuple[Contact, ...] = (
+    *(patch.contact for patch in (*PATCHES, *WORKER_PATCHES)),
+    *configuration.CONTACTS,
+    *serving.CONTACTS,
+    *scheduling.CONTACTS,
+    *running.CONTACTS,
+)
+
+__all__ = ["ACTIVE", "CONTACTS", "PATCHES", "WORKER_PATCHES", "Contact", "apply"]
 
 
 def apply() -> None:

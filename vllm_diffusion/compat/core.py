@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.patching import has_kernels, once, take
+from vllm_diffusion.compat.checks import Takes
+from vllm_diffusion.compat.contact import patch
+from vllm_diffusion.patching import has_kernels, take
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
 
 
-@once
+@patch(
+    "vllm.config.VllmConfig.use_v2_model_runner",
+    "vllm.config.VllmConfig._validate_v2_model_runner",
+    "vllm.config.VllmConfig._get_v2_model_runner_unsupported_features",
+    "vllm.config.vllm.HAS_TRITON",
+    breaks="Start-up names the target",
+    without_triton=True,
+)
 def runner_without_triton() -> None:
     """Model Runner V2 for diffusion models where vLLM has no Triton (CPU).
 
@@ -40,7 +49,16 @@ def runner_without_triton() -> None:
     VllmConfig._validate_v2_model_runner = _validate_v2_model_runner  # type: ignore[method-assign]
 
 
-@once
+@patch(
+    "vllm.model_executor.models.registry._ModelRegistry.inspect_model_cls",
+    breaks="Start-up names the target; another error than `ValueError` has no hint",
+    checks=(
+        Takes(
+            "vllm.model_executor.models.registry._ModelRegistry.inspect_model_cls",
+            ("architectures", "model_config"),
+        ),
+    ),
+)
 def unknown_architecture() -> None:
     """vLLM's error for an unknown diffusion model goes on with what is served here.
 
@@ -68,7 +86,11 @@ def unknown_architecture() -> None:
     registry.inspect_model_cls = inspect_model_cls  # type: ignore[method-assign]
 
 
-@once
+@patch(
+    "vllm.v1.engine.core.EngineCore.post_step",
+    breaks="Start-up names the target; a step that no longer calls it makes the round trip",
+    checks=(Takes("vllm.v1.engine.core.EngineCore.post_step", ("model_executed",)),),
+)
 def no_draft_round_trip() -> None:
     """No round trip to the worker after each step for draft tokens that nobody reads.
 

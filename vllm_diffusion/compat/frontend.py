@@ -1,18 +1,27 @@
-"""Patches in the front end: requests checked, responses and metrics completed."""
+"""Patches in the front end: requests are checked, and responses completed."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.patching import once, serves, take
+from vllm_diffusion.compat.checks import Calls, Takes
+from vllm_diffusion.compat.contact import patch
+from vllm_diffusion.patching import serves, take
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
     from vllm.sampling_params import SamplingParams
 
 
-@once
+@patch(
+    "vllm.sampling_params.SamplingParams._validate_diffusion",
+    breaks="Start-up names the target; where vLLM no longer calls it, fields are not checked",
+    checks=(
+        Calls("vllm.sampling_params.SamplingParams.verify", "self._validate_diffusion"),
+        Takes("vllm.sampling_params.SamplingParams._validate_diffusion", ("model_config",)),
+    ),
+)
 def request_validation() -> None:
     """This package's own check of sampling parameters for its models.
 
@@ -35,7 +44,16 @@ def request_validation() -> None:
     SamplingParams._validate_diffusion = _validate_diffusion  # type: ignore[method-assign]
 
 
-@once
+@patch(
+    "vllm.sampling_params.SamplingParams._validate_structured_outputs",
+    breaks="Start-up names the target; where vLLM no longer calls it, grammars are not checked",
+    checks=(
+        Calls("vllm.sampling_params.SamplingParams.verify", "self._validate_structured_outputs"),
+        Takes(
+            "vllm.sampling_params.SamplingParams._validate_structured_outputs", ("model_config",)
+        ),
+    ),
+)
 def structured_output_validation() -> None:
     """Structured output for this package's models, checked by us alone.
 
@@ -64,7 +82,13 @@ def structured_output_validation() -> None:
     )
 
 
-@once
+@patch(
+    "vllm.v1.engine.async_llm.AsyncLLM.add_request",
+    breaks="Start-up names the target; with other parameters requests fail",
+    checks=(
+        Takes("vllm.v1.engine.async_llm.AsyncLLM.add_request", ("request_id", "prompt", "params")),
+    ),
+)
 def constraint_compilation() -> None:
     """A request's constraint is compiled before the request is taken, and nobody waits for it.
 
@@ -96,7 +120,17 @@ def constraint_compilation() -> None:
     AsyncLLM.add_request = add_request  # type: ignore[method-assign]
 
 
-@once
+@patch(
+    "vllm.v1.engine.output_processor.OutputProcessor.process_outputs",
+    breaks="Start-up names the target; where vLLM no longer calls it, errors end all requests",
+    checks=(
+        Calls("vllm.v1.engine.async_llm.AsyncLLM", "output_processor.process_outputs"),
+        Takes(
+            "vllm.v1.engine.output_processor.OutputProcessor.process_outputs",
+            ("engine_core_outputs",),
+        ),
+    ),
+)
 def output_isolation() -> None:
     """An error in one request's output ends that request, and says what it is.
 
@@ -119,7 +153,11 @@ def output_isolation() -> None:
     OutputProcessor.process_outputs = process_outputs  # type: ignore[method-assign]
 
 
-@once
+@patch(
+    "vllm.v1.engine.input_processor.InputProcessor.process_inputs",
+    breaks="Start-up names the target; where vLLM no longer calls it, constraints are not attached",
+    checks=(Calls("vllm.v1.engine.async_llm.AsyncLLM", "self.input_processor.process_inputs"),),
+)
 def prompt_validation() -> None:
     """This package's check of a request together with its prompt.
 
@@ -146,7 +184,11 @@ def prompt_validation() -> None:
     InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]
 
 
-@once
+@patch(
+    "vllm.v1.engine.async_llm.AsyncLLM.add_request",
+    breaks="Start-up names the target; where `generate` no longer calls it, streams wait for text",
+    checks=(Calls("vllm.v1.engine.async_llm.AsyncLLM.generate", "self.add_request"),),
+)
 def request_acceptance() -> None:
     """Handlers learn when the engine has accepted a request.
 
@@ -170,7 +212,11 @@ def request_acceptance() -> None:
     AsyncLLM.add_request = add_request  # type: ignore[method-assign]
 
 
-@once
+@patch(
+    "vllm.v1.engine.async_llm.AsyncLLM.generate",
+    breaks="Start-up names the target; with other parameters texts are not checked",
+    checks=(Takes("vllm.v1.engine.async_llm.AsyncLLM.generate", ("prompt", "sampling_params")),),
+)
 def finished_texts() -> None:
     """A finished text of structured output is checked before its end is told.
 
@@ -203,48 +249,15 @@ def finished_texts() -> None:
     AsyncLLM.generate = generate  # type: ignore[method-assign]
 
 
-@once
-def prometheus_metrics() -> None:
-    """Forwards by kind, tokens per forward and steps by block on ``/metrics``.
-
-    Without it only vLLM's three ``vllm:diffusion_*`` counters are there. Acts
-    where Prometheus metrics are made, the front end; other models' metrics stay
-    as they are. A stat logger plugin would switch statistics on for every
-    model. Remove when vLLM counts forwards of diffusion models.
-    """
-    from vllm.v1.metrics.loggers import PrometheusStatLogger
-
-    from vllm_diffusion.server.prometheus import DiffusionProm
-
-    take(PrometheusStatLogger, "_spec_decoding_cls")
-    PrometheusStatLogger._spec_decoding_cls = DiffusionProm
-
-
-@once
-def response_metrics() -> None:
-    """Diffusion's own numbers in the ``metrics`` of a response.
-
-    Without it vLLM would report an "acceptance length" that counts a bonus
-    token, which diffusion models do not have. Acts in the front end, on records
-    of this package alone (their histogram is empty). Remove when vLLM's
-    response has metrics of diffusion models.
-    """
-    from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
-
-    original = take(RequestSpecDecodeMetrics, "to_dict")
-
-    def to_dict(self: RequestSpecDecodeMetrics) -> dict[str, Any]:
-        if self.histogram:
-            result: dict[str, Any] = original(self)
-            return result
-        from vllm_diffusion.server.response import to_response
-
-        return to_response(self)
-
-    RequestSpecDecodeMetrics.to_dict = to_dict  # type: ignore[method-assign]
-
-
-@once
+@patch(
+    "vllm.entrypoints.generate.api_router.init_generate_state",
+    breaks="Start-up names the target; where vLLM no longer calls it, fields are not checked",
+    checks=(
+        Takes(
+            "vllm.entrypoints.generate.api_router.init_generate_state", ("engine_client", "state")
+        ),
+    ),
+)
 def openai_handlers() -> None:
     """Fields that nobody reads are refused, approximate text is warned of, outputs have an end.
 
@@ -279,7 +292,12 @@ def openai_handlers() -> None:
     api_router.init_generate_state = init_generate_state
 
 
-@once
+@patch(
+    "vllm.entrypoints.generate.api_router.register_generate_api_routers",
+    "vllm.entrypoints.generate.api_router.init_generate_state",
+    breaks="Start-up names the target or the route",
+    checks=(Takes("vllm.entrypoints.generate.api_router.register_generate_api_routers", ("app",)),),
+)
 def request_routes() -> None:
     """Routes read request models of ours, bodies are checked first, errors have string codes.
 
@@ -314,7 +332,16 @@ def request_routes() -> None:
     api_router.init_generate_state = init_generate_state
 
 
-@once
+@patch(
+    "vllm.entrypoints.generate.api_router.init_generate_state",
+    "vllm.entrypoints.launchers.api_server.entry.serve_http",
+    breaks="Start-up names the target",
+    checks=(
+        Takes(
+            "vllm.entrypoints.generate.api_router.init_generate_state", ("engine_client", "state")
+        ),
+    ),
+)
 def server_end() -> None:
     """Requests are answered when the server ends, and its engine's death is its exit code.
 

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_diffusion.patching import once, take
+from vllm_diffusion.compat.checks import Takes
+from vllm_diffusion.compat.contact import patch
+from vllm_diffusion.patching import take
 
 
-@once
+@patch(
+    "vllm.v1.worker.gpu.model_runner.GPUModelRunner.execute_model",
+    "vllm.v1.worker.gpu.model_runner.GPUModelRunner.sample_tokens",
+    breaks="The worker names the target; a step that samples itself is sampled twice",
+    checks=(
+        Takes(
+            "vllm.v1.worker.gpu.model_runner.GPUModelRunner.execute_model",
+            ("dummy_run",),
+            in_order=False,
+        ),
+        Takes("vllm.v1.worker.gpu.model_runner.GPUModelRunner.sample_tokens", ("grammar_output",)),
+    ),
+)
 def sample_in_the_same_call() -> None:
     """One call of the worker a step instead of two.
 

@@ -8,6 +8,8 @@ from typing import Any
 import prometheus_client
 from vllm.v1.spec_decode.metrics import SpecDecodingProm, SpecDecodingStats
 
+from vllm_diffusion.counters import EngineCounts
+
 PREFILL, DENOISE = "prefill", "denoise"
 RESULTS = ("valid", "invalid", "unchecked")
 
@@ -58,23 +60,22 @@ class DiffusionProm(SpecDecodingProm):
 
     def observe(self, spec_decoding_stats: SpecDecodingStats, engine_idx: int = 0) -> None:
         super().observe(spec_decoding_stats, engine_idx)
-        if not self.is_diffusion or len(spec_decoding_stats.num_draft_tokens_per_pos) != 2:
+        counts = EngineCounts.decoded(spec_decoding_stats) if self.is_diffusion else None
+        if counts is None:
             return  # Not from this package's ledger.
         if self._metrics is None:
-            self._metrics = self._create(spec_decoding_stats.num_spec_tokens)
+            self._metrics = self._create(counts.canvas_length)
         forwards, steps, tokens_per_forward, approximate = self._metrics
         labels = self._labelvalues[engine_idx]
-        num_prefill, num_approximate = spec_decoding_stats.num_draft_tokens_per_pos
-        num_denoise = spec_decoding_stats.num_drafts
-        forwards.labels(*labels, PREFILL).inc(num_prefill)
-        forwards.labels(*labels, DENOISE).inc(num_denoise)
-        approximate.labels(*labels).inc(num_approximate)
+        forwards.labels(*labels, PREFILL).inc(counts.num_prefill_forwards)
+        forwards.labels(*labels, DENOISE).inc(counts.num_denoising_steps)
+        approximate.labels(*labels).inc(counts.num_approximate_forwards)
         histogram = steps.labels(*labels)
-        for index, num_blocks in enumerate(spec_decoding_stats.num_accepted_tokens_per_pos):
+        for index, num_blocks in enumerate(counts.blocks_by_steps):
             for _ in range(num_blocks):
                 histogram.observe(index + 1)
-        self._num_tokens[engine_idx] += spec_decoding_stats.num_accepted_tokens
-        self._num_forwards[engine_idx] += num_prefill + num_denoise
+        self._num_tokens[engine_idx] += counts.num_tokens
+        self._num_forwards[engine_idx] += counts.num_prefill_forwards + counts.num_denoising_steps
         if self._num_forwards[engine_idx]:
             tokens_per_forward.labels(*labels).set(
                 self._num_tokens[engine_idx] / self._num_forwards[engine_idx]

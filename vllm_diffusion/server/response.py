@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.metrics import count
 
 if TYPE_CHECKING:
-    from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
+    from vllm_diffusion.counters import RequestCounts
 
 
-def to_response(record: RequestSpecDecodeMetrics) -> dict[str, Any]:
+def to_response(counts: RequestCounts) -> dict[str, Any]:
     """The response's ``metrics.speculative_decoding`` of one request."""
-    metrics = count(record.per_step_drafted, record.per_step_accepted)
-    histogram = [0] * (record.num_spec_tokens + 1)
-    for width, num_emitted in zip(record.per_step_drafted, record.per_step_accepted, strict=True):
+    metrics = count(counts)
+    histogram = [0] * (counts.canvas_length + 1)
+    for width, num_emitted in zip(counts.widths, counts.emitted, strict=True):
         histogram[num_emitted] += width != 0
-    positions = record.num_draft_tokens
+    positions = sum(counts.widths)
     return {
         "mean_acceptance_length": metrics.tokens_per_step,
         "draft_acceptance_rate": metrics.num_tokens / positions if positions else 0.0,
@@ -29,6 +29,6 @@ def to_response(record: RequestSpecDecodeMetrics) -> dict[str, Any]:
         "num_spec_steps": metrics.num_denoising_steps,
         "num_accepted_draft_tokens": metrics.num_tokens,
         "num_draft_tokens": positions,
-        "num_spec_tokens": record.num_spec_tokens,
+        "num_spec_tokens": counts.canvas_length,
         "diffusion": metrics.to_dict(),
     }
