@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "unit" / "golden"
 REFUSING = ("InvalidFieldError", "RefusedError", "VLLMValidationError", "BodyError", "ValueError",
-            "_invalid", "_refuse", "refuse", "refused_field")  # fmt: skip
+            "_invalid", "refuse", "refused", "refused_field", "refused_pair")  # fmt: skip
 """What is raised at a user, by name: classes, and functions that make one."""
 # Around ours pydantic puts its version's words, and what it was given.
 _OURS_IN_PYDANTIC = re.compile(r"\A1 validation error for .*?Value error, (.*) \[type=.*\Z", re.S)

@@ -30,7 +30,7 @@ from vllm_diffusion.server.validation import check_prompt, validate
 FOLDERS = (
     *("server/admission.py", "server/body.py", "server/forms.py", "server/reasoning.py"),
     *("server/request_models.py", "server/structured.py", "server/templates.py"),
-    *("server/tool_grammar.py", "server/validation.py", "server/wording.py"),
+    *("server/tool_grammar.py", "server/validation.py"),
 )
 MODELS: dict[str, Any] = {
     "chat": ChatRequest,

@@ -42,10 +42,17 @@ class DecodePlan:
         """
         if not extra_args:
             return self.defaults
-        given = read_fields(extra_args, prefix=PREFIX, beside=WORDING_PARSERS)
+        return self.resolved(read_fields(extra_args, prefix=PREFIX, beside=WORDING_PARSERS))
+
+    def resolved(self, fields: Mapping[str, Any]) -> DecodeParams:
+        """The same of fields that have been read.
+
+        Raises:
+            InvalidFieldError: they do not go together, or mean nothing here.
+        """
         # Levels are the server's, not relative to the one that it has chosen.
-        base = self.medium if "effort" in given else self.defaults
-        return resolve(base, given, prefix=PREFIX, record=self.record)
+        base = self.medium if "effort" in fields else self.defaults
+        return resolve(base, fields, prefix=PREFIX, record=self.record)
 
 
 def make_plan(
