@@ -84,12 +84,15 @@ def constraint_compilation() -> None:
     ) -> Any:
         if not serves(self.model_config) or not hasattr(params, "structured_outputs"):
             return await original(self, request_id, prompt, params, *args, **kwargs)
+        from vllm_diffusion.server import acceptance
         from vllm_diffusion.server.compilation import prepare
+        from vllm_diffusion.server.taken import known
         from vllm_diffusion.server.validation import take as take_request
 
         self.output_processor.isolates = True
         has_ended = bool(kwargs.get("reasoning_ended"))
         params = take_request(params, self.model_config, reasoning_ended=has_ended)
+        acceptance.taken(known(params))
         compiled = await prepare(params, self.vllm_config, self.input_processor.tokenizer)
         # ``compiled`` lives until the request has been made with it.
         result = await original(self, request_id, prompt, params, *args, **kwargs)

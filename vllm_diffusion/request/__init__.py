@@ -4,6 +4,6 @@
 - ``sampling``: sampling fields that vLLM lacks
 - ``plan``: how a loaded checkpoint is decoded, and what wins over what
 - ``parsed``: all of it as one object, and what of it travels to the engine
-- ``conflicts``: the table of features that exclude each other, with the reason
+- ``conflicts``, ``features``: what excludes what and why, a table; how each is recognised
 - ``quote``, ``field_errors``: how messages name a value and a field
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from vllm_diffusion.request.features import EDITS, Asked, Decoding, Found, found
+from vllm_diffusion.request.features import EDITS, Asked, Calls, Decoding, Found, found
 from vllm_diffusion.request.quote import quoted
 
 NOT_SUPPORTED = "is not supported for diffusion models"
@@ -58,6 +58,7 @@ class Conflict:
         return Refusal(field, value, text, reason, self.told)
 
 
+_TWO_FORMS = "they ask for two forms of the text; choose one"
 _BY_POSITION = ("repetition_penalty", "frequency_penalty", "presence_penalty", "bad_words")
 _WALKED = (
     # Each could forbid the only token that a grammar allows.
@@ -144,6 +145,16 @@ CONFLICTS: dict[str, tuple[Conflict, ...]] = {
         ),
         Conflict("end forbidden", "{other} forces the end of thoughts", NOT_HONOURED),
     ),
+    "words of answer": (Conflict("calls", _TWO_FORMS, TOGETHER),),
+    "form of answer": (
+        Conflict(
+            "calls by choice",
+            "the text would be held to that form, and no tool could be called; leave one of the "
+            'two out, or say tool_choice "none"',
+            TOGETHER,
+        ),
+        Conflict("a call", _TWO_FORMS, TOGETHER),
+    ),
     "effort": (
         Conflict(
             "preset", "{one} says the same; leave one of the two out", NOT_VALID, names_other=True
@@ -176,7 +187,7 @@ CONFLICTS: dict[str, tuple[Conflict, ...]] = {
 """By feature: what is refused beside it, in the order in which it is asked for."""
 
 
-def conflict(asked: Asked | Decoding, *features: str) -> Refusal | None:
+def conflict(asked: Asked | Calls | Decoding, *features: str) -> Refusal | None:
     """The first pair that a request asks for, among those of some features."""
     for feature in features:
         other = found(feature, asked)

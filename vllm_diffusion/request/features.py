@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -55,6 +55,20 @@ class Decoding:
         """A field that asks for something."""
         value = getattr(self.resolved, name)
         return None if value == nothing else Found(self.prefix + name, value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """A chat or a response whose text may be calls, as its body says it."""
+
+    names: Sequence[str]
+    """Of the functions."""
+    choice: str | None
+    """Which of them must be called; None and ``auto`` leave it to the model."""
+    words: str | None
+    """The first field that asks something of the words."""
+    form: str | None
+    """The field that asks for a form of the text."""
 
 
 Feature = Callable[[Any], Found | None]
@@ -137,6 +151,10 @@ def _end_forbidden(asked: Asked) -> Found | None:
     return Found("bad_words", asked.params.bad_words) if is_hit else None
 
 
+def _must_call(calls: Calls) -> bool:
+    return calls.choice not in (None, "auto")
+
+
 def _drafts(fields: Decoding) -> Found | None:
     policy = fields.resolved.policy
     return Found(f"{fields.prefix}policy", policy) if policy == "self_speculation" else None
@@ -167,6 +185,12 @@ FEATURES: dict[str, Feature] = {
     "end not allowed": _end_not_allowed,
     "end forbidden": _end_forbidden,
     **{f"sent {name}": _sent(name) for name in EDITS},
+    # Of bodies with functions.
+    "words of answer": lambda calls: Found(calls.words, None) if calls.words else None,
+    "form of answer": lambda calls: Found(calls.form, None) if calls.form else None,
+    "calls": lambda calls: Found("tools", calls.names),
+    "calls by choice": lambda calls: None if _must_call(calls) else Found("tools", calls.names),
+    "a call": lambda calls: Found("tool_choice", calls.choice) if _must_call(calls) else None,
     # Of decode fields, while they are resolved.
     "effort": lambda fields: fields.said("effort"),
     "preset": lambda fields: fields.said("preset"),
@@ -179,7 +203,7 @@ FEATURES: dict[str, Feature] = {
 """Beside them each field of vLLM's sampling parameters is a feature."""
 
 
-def found(feature: str, asked: Asked | Decoding) -> Found | None:
+def found(feature: str, asked: Asked | Calls | Decoding) -> Found | None:
     """The feature, where it is asked for."""
     recognise = FEATURES.get(feature)
     return _sampling(feature, asked) if recognise is None else recognise(asked)  # type: ignore[arg-type]

@@ -19,7 +19,6 @@ from vllm_diffusion.request.params import (
     read_fields,
     resolve,
 )
-from vllm_diffusion.request.wording import WORDING_PARSERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +33,8 @@ class DecodePlan:
     medium: DecodeParams
     """What the effort ``medium`` is: the defaults without the server's own effort."""
 
-    def request_params(self, extra_args: Mapping[str, Any] | None) -> DecodeParams:
-        """The decode parameters of one request.
-
-        Raises:
-            InvalidFieldError: a ``diffusion_*`` field that is unknown or not usable.
-        """
-        if not extra_args:
-            return self.defaults
-        return self.resolved(read_fields(extra_args, prefix=PREFIX, beside=WORDING_PARSERS))
-
     def resolved(self, fields: Mapping[str, Any]) -> DecodeParams:
-        """The same of fields that have been read.
+        """The decode parameters of a request whose fields have been read.
 
         Raises:
             InvalidFieldError: they do not go together, or mean nothing here.
