@@ -2,9 +2,9 @@
 
 Until the engine takes the request, ``extra_args`` holds the object itself under ``PARSED``; from
 then on it holds the packed form, which any serializer takes, and none of the client's fields. The
-scheduler and the worker unpack it. A request that reaches them without it has not met this
-package's front end: its decode fields are parsed there, and a form of its text is refused, since
-only the front end compiles one.
+scheduler and the worker unpack it. A request that reaches them without it asks for nothing, or has
+not met this package's front end: then its decode fields are parsed there, and a form of its text is
+refused, since only the front end compiles one.
 """
 
 from __future__ import annotations
@@ -62,9 +62,11 @@ class ParsedRequest:
         fields = {**self.fields, "effort": level}
         return replace(self, fields=fields, decode=plan.resolved(fields))
 
-    def pack(self, plan: DecodePlan) -> list[Any]:
-        """As values that any serializer takes; most requests decode as the server does."""
-        is_default = self.decode == plan.defaults
+    def pack(self, plan: DecodePlan) -> list[Any] | None:
+        """As values that any serializer takes; None of a request that asks for nothing."""
+        is_default = self.decode is plan.defaults or self.decode == plan.defaults
+        if is_default and self.compiled is None:
+            return None
         decode = None if is_default else [getattr(self.decode, name) for name in _DECODE]
         return [VERSION, decode, self.compiled, self.reasoning_ended]
 

@@ -119,7 +119,7 @@ def attach(request: EngineCoreRequest, vllm_config: VllmConfig, tokenizer: Any) 
     parsed, plan = parsed_of(params, vllm_config.model_config), plan_of(vllm_config.model_config)
     constraint = constraint_of(params, vllm_config)
     if constraint is None:
-        hand_over(params, replace(parsed, reasoning_ended=False), plan)
+        hand_over(params, parsed, plan)
         return
     service = service_of(vllm_config, tokenizer)
     try:

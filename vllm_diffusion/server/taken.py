@@ -49,4 +49,7 @@ def hand_over(params: SamplingParams, parsed: ParsedRequest, plan: DecodePlan) -
     others: dict[str, Any] = {
         key: value for key, value in (params.extra_args or {}).items() if not key.startswith(PREFIX)
     }
-    params.extra_args = {**others, PARSED: parsed.pack(plan)}
+    others.pop(PARSED, None)
+    if (packed := parsed.pack(plan)) is not None:
+        others[PARSED] = packed
+    params.extra_args = others or None
