@@ -30,6 +30,7 @@ from benchmarks.tiny.prompts import check, load_prompts  # noqa: E402
 from benchmarks.tiny.sample import Sample  # noqa: E402
 from vllm_diffusion.metrics import DecodeMetrics, decode_metrics  # noqa: E402
 from vllm_diffusion.request.effort import LEVELS  # noqa: E402
+from vllm_diffusion.request.parsed import parse  # noqa: E402
 
 MODEL = ROOT / "examples" / "models" / "tiny-diffusion"
 HEADER = ("diffusion_effort", "threshold", "exact", "tokens/forward", "over medium")
@@ -57,7 +58,7 @@ def decode(llm: Any, samples: Sequence[Sample], level: str) -> Run:
 
     fields = {"diffusion_effort": level}
     plan = llm.llm_engine.vllm_config.model_config.diffusion_plan
-    run = Run(plan.request_params(fields).threshold)
+    run = Run(parse(fields, plan).decode.threshold)
     params = SamplingParams(temperature=0, max_tokens=MAX_TOKENS, extra_args=fields)
     # A call has one list of tools for all of its chats.
     alike = [[s for s in samples if not s.tools], *([s] for s in samples if s.tools)]

@@ -17,6 +17,7 @@ from vllm_diffusion.family.rows import (
     SDAR,
     STABLE_DIFFCODER,
 )
+from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import DecodePlan, make_plan
 from vllm_diffusion.request.sampling import read_sampling
 from vllm_diffusion.request.wording import read_wording
@@ -110,7 +111,7 @@ def named(value: Any) -> str:
 def cases(_: Path) -> Iterator[Case]:
     for record, fields in FIELDS:
         sent = {f"diffusion_{name}": value for name, value in fields.items()}
-        call = partial(plan_of(record).request_params, sent)
+        call = partial(parse, sent, plan_of(record))
         yield Case(f"request to {record.architecture}: {named(sent)}", call)
     for fields in WORDS:
         sent = {f"diffusion_{name}": value for name, value in fields.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.refusals.record import GOLDEN, Recorder, unmade, written
 
-MODULES = ("decode", "structured", "requests")
+MODULES = ("decode", "structured", "requests", "startup")
 """The first two without vLLM."""
 HEAD = """\
 What is tried, the error with the field that it names, and its text.

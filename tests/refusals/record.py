@@ -12,7 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "unit" / "golden"
 REFUSING = ("InvalidFieldError", "RefusedError", "VLLMValidationError", "BodyError", "ValueError",
-            "_invalid", "_refuse", "refuse", "refused_field")  # fmt: skip
+            "_invalid", "refuse", "refused", "refused_field", "refused_pair")  # fmt: skip
 """What is raised at a user, by name: classes, and functions that make one."""
 # Around ours pydantic puts its version's words, and what it was given.
 _OURS_IN_PYDANTIC = re.compile(r"\A1 validation error for .*?Value error, (.*) \[type=.*\Z", re.S)
@@ -57,7 +57,15 @@ class Recorder:
                 if path.is_relative_to(ROOT / "vllm_diffusion"):
                     self.raised.add((path.relative_to(ROOT).as_posix(), trace.tb_lineno))
                 trace = trace.tb_next
-            error = error.__cause__ or error.__context__
+            error = error.__cause__ or error.__context__ or _within(error)
+
+
+def _within(error: BaseException) -> BaseException | None:
+    """What pydantic caught, which is neither the cause nor the context of its own error."""
+    errors = getattr(error, "errors", None)
+    found = errors() if callable(errors) else []
+    caught = found[0].get("ctx", {}).get("error") if found else None
+    return caught if isinstance(caught, BaseException) else None
 
 
 def written(cases: Iterable[Case], recorder: Recorder) -> str:

@@ -14,7 +14,7 @@ from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from tests.refusals.decode import named, plan_of
 from tests.refusals.record import Case
 from vllm_diffusion.family.record import FamilyRecord
-from vllm_diffusion.family.rows import LLADA, NEMOTRON_LABS, SDAR
+from vllm_diffusion.family.rows import LLADA, LLADA2, NEMOTRON_LABS, SDAR
 from vllm_diffusion.server import admission, body, compilation, reasoning, templates, tool_grammar
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS
 from vllm_diffusion.server.request_models import (
@@ -30,7 +30,7 @@ from vllm_diffusion.server.validation import check_prompt, validate
 FOLDERS = (
     *("server/admission.py", "server/body.py", "server/forms.py", "server/reasoning.py"),
     *("server/request_models.py", "server/structured.py", "server/templates.py"),
-    *("server/tool_grammar.py", "server/validation.py", "server/wording.py"),
+    *("server/tool_grammar.py", "server/validation.py"),
 )
 MODELS: dict[str, Any] = {
     "chat": ChatRequest,
@@ -94,6 +94,7 @@ ADMITTED: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 GRAMMAR = StructuredOutputsParams(regex="a")
+EDITED = (("edit_threshold", 1), ("preset", "speed"), ("max_post_steps", 2))
 SAMPLED: list[tuple[FamilyRecord, dict[str, Any]]] = [
     (SDAR, {"trace_decode_token_ids": [5]}),
     (SDAR, {"seed": 2**63}),
@@ -114,7 +115,20 @@ SAMPLED: list[tuple[FamilyRecord, dict[str, Any]]] = [
     (SDAR, {"extra_args": {"diffusion_keywords": ["a"]}, "structured_outputs": GRAMMAR}),
     (SDAR, {"extra_args": {"diffusion_keywords": ["a"]}, "ignore_eos": True}),
     (SDAR, {"extra_args": {"diffusion_min_chars": 5}, "stop": ["x"]}),
+    (NEMOTRON_LABS, {"extra_args": {"diffusion_keywords": ["a"],
+                                    "diffusion_policy": "self_speculation"}}),
+    *((LLADA2, {"extra_args": {"diffusion_keywords": ["a"], f"diffusion_{name}": value}})
+      for name, value in EDITED),
+    *((LLADA2, {"structured_outputs": GRAMMAR, "extra_args": {f"diffusion_{name}": value}})
+      for name, value in EDITED),
 ]  # fmt: skip
+BUDGET: list[tuple[FamilyRecord, dict[str, Any], dict[str, Any]]] = [
+    *((LLADA2, {"extra_args": {f"diffusion_{name}": value}}, {}) for name, value in EDITED),
+    (SDAR, {"structured_outputs": GRAMMAR}, {"enable_in_reasoning": True}),
+    (SDAR, {"allowed_token_ids": [5]}, {}),
+    (SDAR, {"bad_words": ["x"]}, {}),
+]
+"""Beside a budget for thoughts: of a request, and of its server."""
 FORMS: list[dict[str, Any]] = [
     {"json": 5}, {"json_object": False}, {"choice": []}, {"choice": [5]}, {"regex": 5},
     {"grammar": " "}, {"structural_tag": ""}, {"regex": "a", "disable_any_whitespace": True},
@@ -141,16 +155,23 @@ def model_of(record: FamilyRecord) -> Any:
     )
 
 
-def server_of(record: FamilyRecord) -> Any:
+def server_of(record: FamilyRecord, **changes: Any) -> Any:
+    options = {
+        "enable_in_reasoning": False, "disable_any_whitespace": False, "backend": "xgrammar",
+        "disable_additional_properties": False, "reasoning_parser": "",
+    }  # fmt: skip
     return SimpleNamespace(
         model_config=model_of(record),
         cache_config=SimpleNamespace(block_size=4),
-        structured_outputs_config=SimpleNamespace(
-            enable_in_reasoning=False, disable_any_whitespace=False, backend="xgrammar",
-            disable_additional_properties=False, reasoning_parser="",
+        structured_outputs_config=SimpleNamespace(**options | changes),
+        reasoning_config=SimpleNamespace(
+            enabled=True,
+            reasoning_start_token_ids=[8],
+            reasoning_end_token_ids=[7, 9],
+            natural_reasoning_end_token_ids=[9],
         ),
         additional_config={},
-    )  # fmt: skip
+    )
 
 
 def _admit(route: str, said: dict[str, Any]) -> None:
@@ -170,6 +191,13 @@ def _prompt(record: FamilyRecord, said: dict[str, Any], prompt_len: int) -> None
     params = SamplingParams(max_tokens=None, **said)
     request = SimpleNamespace(sampling_params=params, prompt_token_ids=[5] * prompt_len)
     check_prompt(request, server_of(record))  # type: ignore[arg-type]
+
+
+def _budget(record: FamilyRecord, said: dict[str, Any], served: dict[str, Any]) -> None:
+    params = SamplingParams(thinking_token_budget=5, stop_token_ids=[3], **said)
+    params._bad_words_token_ids = [[4, 7]] if "bad_words" in said else None
+    request = SimpleNamespace(sampling_params=params, prompt_token_ids=[5])
+    check_prompt(request, server_of(record, **served))  # type: ignore[arg-type]
 
 
 def _level(level: str) -> None:
@@ -221,6 +249,9 @@ def cases(_: Path) -> Iterator[Case]:
         yield Case(
             f"sampling of {record.architecture}: {name}", partial(_prompt, record, said, length)
         )
+    for record, said, served in BUDGET:
+        name = f"budget of {record.architecture}: {_shown(said)}, server {served}"
+        yield Case(name, partial(_budget, record, said, served))
     yield Case("a level of reasoning_effort", partial(_level, "huge"))
     yield Case("a template of the request's", partial(_template, chat_template="{{ x }}"))
     for kind in ("string", ["array", "null"], 5):

@@ -242,9 +242,13 @@ def test_constraints_are_compiled_before_our_requests_alone(
         prepared.append(params)
         return object()
 
+    def take(params: Any, model_config: Any, *, reasoning_ended: bool) -> Any:
+        assert reasoning_ended
+        return SamplingParams(extra_args={"taken": True})
+
     monkeypatch.setattr(AsyncLLM, "add_request", add_request)
     monkeypatch.setattr("vllm_diffusion.server.compilation.prepare", prepare)
-    monkeypatch.setattr("vllm_diffusion.server.compilation.check_early", lambda params, model: None)
+    monkeypatch.setattr("vllm_diffusion.server.validation.take", take)
     fresh()
     for model, isolates in ((OTHER, False), (OTHER_DIFFUSION, False), (OURS, True)):
         engine = SimpleNamespace(
@@ -257,7 +261,7 @@ def test_constraints_are_compiled_before_our_requests_alone(
         assert asyncio.run(call) == "one"
         assert hasattr(engine.output_processor, "isolates") == isolates
     assert len(prepared) == 1
-    assert [said for _, said in taken] == [None, None, {"_reasoning_ended": True}]
+    assert [said for _, said in taken] == [None, None, {"taken": True}]
 
 
 def test_outputs_of_other_models_stay_together(

@@ -9,6 +9,7 @@ import pytest
 from vllm_diffusion.family.record import FamilyRecord
 from vllm_diffusion.family.rows import FAST_DLLM_V2, LLADA
 from vllm_diffusion.request.params import InvalidFieldError
+from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import make_plan
 
 
@@ -17,7 +18,7 @@ def decode(record: FamilyRecord, **fields: Any) -> Any:
     plan = make_plan(
         record, mask_id=3, block_length=None, vocab_size=512, generation={}, options={}
     )
-    return plan.request_params({f"diffusion_{key}": value for key, value in fields.items()})
+    return parse({f"diffusion_{key}": value for key, value in fields.items()}, plan).decode
 
 
 @pytest.mark.parametrize("policy", ["maskgit_plus", "topk_margin", "topk_entropy", "origin"])

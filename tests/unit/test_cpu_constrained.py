@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.unit.test_cpu_step import (  # noqa: F401 (a fixture)
 )
 from vllm_diffusion.isolation.failures import Failures
 from vllm_diffusion.kernels import dispatch, library
-from vllm_diffusion.request.keys import COMPILED
+from vllm_diffusion.request.parsed import PARSED, parse
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher, TokenDfaTables
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.token_dfa import automaton_of, over_tokens
@@ -109,7 +110,8 @@ class ConstrainedWorker(Worker):
         tokens, masked = [MASK_ID] * width, [True] * width
         new.walk(tokens, masked, width)
         self.grammars.constrained[slot] = new
-        fields["extra_args"] = {**fields.get("extra_args", {}), COMPILED: {}}
+        parsed = replace(parse(fields.get("extra_args"), self.plan), compiled={})
+        fields["extra_args"] = {PARSED: parsed.pack(self.plan)}
         super().add(slot, fields)
         self.sampler.canvas.tokens_SL[slot, :width] = torch.tensor(tokens)
         self.sampler.canvas.masked_SL[slot, :width] = torch.tensor(masked)

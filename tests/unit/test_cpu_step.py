@@ -18,6 +18,7 @@ from vllm_diffusion.batch.slots import RequestParams
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.kernels import dispatch, library
 from vllm_diffusion.mask_groups.full import Full
+from vllm_diffusion.request.parsed import received
 from vllm_diffusion.request.plan import make_plan
 from vllm_diffusion.worker.cpu_step import Kind
 from vllm_diffusion.worker.sampler import DiffusionSampler
@@ -88,7 +89,8 @@ class Worker:
         prompt_len = 5 + slot
         sampling = SamplingParams(**{"max_tokens": 30, **fields})
         request = SimpleNamespace(req_id=str(slot), sampling_params=sampling, prompt_len=prompt_len)
-        self.params.add(slot, request)  # type: ignore[arg-type]
+        parsed = received(sampling, self.plan)
+        self.params.add(slot, request, parsed)  # type: ignore[arg-type]
         self.sampler.clear(slot)
         self.sampler.add_request(slot, sampling)
         self.total_len_S[slot] = prompt_len

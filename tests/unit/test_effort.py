@@ -28,6 +28,7 @@ from vllm_diffusion.request.effort import (
     reasoning_of,
 )
 from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
+from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import DecodePlan, make_plan
 
 MOVED = ("threshold", "max_steps", "edit_threshold", "max_post_steps")
@@ -51,7 +52,7 @@ def plan_for(
 
 
 def ask(plan: DecodePlan, **said: Any) -> DecodeParams:
-    return plan.request_params({f"diffusion_{key}": value for key, value in said.items()})
+    return parse({f"diffusion_{key}": value for key, value in said.items()}, plan).decode
 
 
 def levels(plan: DecodePlan, **said: Any) -> list[DecodeParams]:

@@ -95,7 +95,8 @@ def config(parser: str = "") -> Any:
         disable_additional_properties=False,
         backend="auto",
     )
-    model = SimpleNamespace(served_model_name="m")
+    plan = SimpleNamespace(defaults=None)  # of which no field of these requests asks
+    model = SimpleNamespace(served_model_name="m", diffusion_plan=plan)
     return SimpleNamespace(structured_outputs_config=structured, model_config=model)
 
 

@@ -15,7 +15,9 @@ pytest.importorskip("vllm", reason="the handlers are vLLM's")
 from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.family.rows import FAMILIES
+from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import DecodePlan, make_plan
+from vllm_diffusion.server.acceptance import taken
 from vllm_diffusion.server.handlers import expected, limit_output, wrap
 
 GENERIC = (
@@ -51,17 +53,18 @@ def plan(architecture: str = "LLaDAModelLM", **options: Any) -> DecodePlan:
         ({"kv_cache": "prefix"}, None, GENERIC),
         ({"kv_cache": "prefix"}, {"diffusion_threshold": 0.5}, GENERIC),
         ({"kv_cache": "prefix"}, {"diffusion_kv_cache": "exact"}, None),
-        # Refused elsewhere, by name.
-        ({"kv_cache": "prefix"}, {"diffusion_kv_cache": "all"}, None),
     ],
 )
 def test_fields_and_defaults_decide(options: Any, fields: Any, warning: str | None) -> None:
-    assert expected(plan(**options), fields) == warning
+    assert expected(parse(fields, plan(**options))) == warning
 
 
 def test_exact_families_never_warn() -> None:
-    assert expected(plan("DreamForCausalLM"), None) is None
-    assert expected(plan("DreamForCausalLM"), PREFIX) is None
+    assert expected(parse(None, plan("DreamForCausalLM"))) is None
+
+
+def test_what_was_not_taken_is_not_warned_of() -> None:
+    assert expected(None) is None
 
 
 class Response:
@@ -90,10 +93,11 @@ def answer(response: Any, fields: Any = PREFIX) -> Any:
     """What becomes of a handler's response."""
 
     async def handler(asked: Any) -> Any:
+        taken(parse(asked.vllm_xargs, plan()))
         return response
 
     async def run() -> Any:
-        made = await wrap(handler, plan(), admit_all)(request(fields))
+        made = await wrap(handler, admit_all)(request(fields))
         return [event async for event in made] if isinstance(made, AsyncGenerator) else made
 
     return asyncio.run(run())
@@ -177,10 +181,11 @@ def test_only_what_may_be_last_waits() -> None:
             sent.append("closed")
 
     async def handler(asked: Any) -> Any:
+        taken(parse(asked.vllm_xargs, plan()))
         return made()
 
     async def run() -> None:
-        events = await wrap(handler, plan(), admit_all)(request(PREFIX))
+        events = await wrap(handler, admit_all)(request(PREFIX))
         assert await anext(events) == event()
         assert sent == [event()]
         await events.aclose()
@@ -199,10 +204,10 @@ def test_what_is_not_admitted_is_not_served() -> None:
         if asked.model_extra:
             raise VLLMValidationError("no")
 
-    asyncio.run(wrap(handler, plan(), admit)(request()))
+    asyncio.run(wrap(handler, admit)(request()))
     assert len(served) == 1
     with pytest.raises(VLLMValidationError, match="no"):
-        asyncio.run(wrap(handler, plan(), admit)(request(other=1)))
+        asyncio.run(wrap(handler, admit)(request(other=1)))
     assert len(served) == 1
 
 

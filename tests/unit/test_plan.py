@@ -17,6 +17,7 @@ from vllm_diffusion.family.rows import (
     SDAR,
 )
 from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
+from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import DecodePlan, make_plan
 
 
@@ -67,7 +68,7 @@ def test_request_then_server_then_generation_config_then_family(
         options={} if server is None else {"threshold": server},
     )
     extra = {} if request_args is None else {"diffusion_threshold": request_args}
-    assert plan.request_params(extra).threshold == threshold
+    assert parse(extra, plan).decode.threshold == threshold
 
 
 def test_each_level_may_choose_another_policy() -> None:
@@ -76,15 +77,15 @@ def test_each_level_may_choose_another_policy() -> None:
         options={"policy": "entropy"},
     )
     assert (plan.defaults.policy, plan.defaults.threshold) == ("entropy", 0.35)
-    params = plan.request_params({"diffusion_policy": "static"})
+    params = parse({"diffusion_policy": "static"}, plan).decode
     assert (params.policy, params.threshold) == ("static", 0.0)
 
 
 def test_a_request_without_fields_gets_the_defaults_themselves() -> None:
     plan = plan_of()
-    assert plan.request_params(None) is plan.defaults
-    assert plan.request_params({}) is plan.defaults
-    assert plan.request_params({"other": 1}) == plan.defaults
+    assert parse(None, plan).decode is plan.defaults
+    assert parse({}, plan).decode is plan.defaults
+    assert parse({"other": 1}, plan).decode == plan.defaults
 
 
 def test_the_server_sets_the_canvas() -> None:
@@ -100,7 +101,7 @@ def test_the_server_sets_the_canvas() -> None:
 def test_the_server_sets_the_steps() -> None:
     for plan in (plan_of(max_denoising_steps=4), plan_of(options={"max_steps": 4})):
         assert plan.defaults.max_steps == 4
-        assert plan.request_params({"diffusion_max_steps": 9}).max_steps == 9
+        assert parse({"diffusion_max_steps": 9}, plan).decode.max_steps == 9
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_checkpoint_may_be_trained_for_a_preset() -> None:
     assert (plan.defaults.threshold, plan.defaults.edits) == (0.7, False)
     plan = plan_of(record=LLADA2, preset="quality", options={"preset": "speed"})
     assert (plan.defaults.threshold, plan.defaults.edit_threshold) == (0.5, 0.0)
-    params = plan.request_params({"diffusion_preset": "quality", "diffusion_max_post_steps": 5})
+    params = parse({"diffusion_preset": "quality", "diffusion_max_post_steps": 5}, plan).decode
     assert (params.threshold, params.edit_threshold, params.max_post_steps) == (0.7, 0.5, 5)
 
 
@@ -243,8 +244,8 @@ def test_the_server_may_choose_what_the_family_takes() -> None:
     speculates = plan_of(record=NEMOTRON_LABS, options={"policy": "self_speculation"})
     assert (speculates.defaults.policy, speculates.defaults.threshold) == ("self_speculation", 0.0)
     plan = plan_of(record=FAST_DLLM_V2, options={"sub_block_length": 4})
-    assert plan.request_params({"diffusion_sub_block_length": 16}).sub_block_length == 16
-    assert plan.request_params({"diffusion_threshold": 0.5}).sub_block_length == 4
+    assert parse({"diffusion_sub_block_length": 16}, plan).decode.sub_block_length == 16
+    assert parse({"diffusion_threshold": 0.5}, plan).decode.sub_block_length == 4
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -252,17 +253,17 @@ def test_a_request_may_shorten_the_blocks_of_some_families(name: str) -> None:
     record = FAMILIES[name]
     plan = plan_of(record=record)
     if record.block_length_is_free:
-        params = plan.request_params({"diffusion_block_length": 8})
+        params = parse({"diffusion_block_length": 8}, plan).decode
         assert (params.block_length, params.sub_block_length, params.max_steps) == (8, 8, 8)
     else:
         with pytest.raises(InvalidFieldError, match="fixed at 16"):
-            plan.request_params({"diffusion_block_length": 8})
-    assert plan.request_params({"diffusion_block_length": 16}) == plan.defaults
+            parse({"diffusion_block_length": 8}, plan)
+    assert parse({"diffusion_block_length": 16}, plan).decode == plan.defaults
 
 
 def test_full_attention_takes_blocks_that_do_not_divide_the_canvas() -> None:
     plan = plan_of(record=DREAM, block_length=None)
-    params = plan.request_params({"diffusion_block_length": 300, "diffusion_max_steps": 400})
+    params = parse({"diffusion_block_length": 300, "diffusion_max_steps": 400}, plan).decode
     assert (params.block_length, params.sub_block_length, params.max_steps) == (300, 300, 300)
     with pytest.raises(InvalidFieldError, match="the served canvas is 512"):
-        plan.request_params({"diffusion_block_length": 513})
+        parse({"diffusion_block_length": 513}, plan)

@@ -20,6 +20,7 @@ from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm_diffusion import compat, patching
 from vllm_diffusion.family.record import FamilyRecord
 from vllm_diffusion.family.rows import LLADA, LLADA2, NEMOTRON_LABS, SDAR
+from vllm_diffusion.request.parsed import PARSED
 from vllm_diffusion.request.plan import make_plan
 from vllm_diffusion.server.reasoning import settle
 from vllm_diffusion.server.request_models import ChatRequest
@@ -79,6 +80,13 @@ def settled(
     return params
 
 
+def fields_of(params: SamplingParams) -> dict[str, Any]:
+    """The decode fields that the request has then, its own among them."""
+    parsed = (params.extra_args or {}).pop(PARSED)
+    assert params.extra_args == parsed.sent
+    return dict(parsed.fields)
+
+
 def test_without_a_level_nothing_changes() -> None:
     before = SamplingParams(max_tokens=100, extra_args={"diffusion_threshold": 0.5})
     assert repr(settled(None, extra={"diffusion_threshold": 0.5})) == repr(before)
@@ -90,7 +98,7 @@ def test_thoughts_have_tokens_of_their_own() -> None:
     assert params.thinking_token_budget == 1024
     # And so have the three markers around them.
     assert params.max_tokens == 100 + 1024 + 3
-    assert params.extra_args == {"diffusion_effort": "low"}
+    assert fields_of(params) == {"effort": "low"}
 
 
 @pytest.mark.parametrize("level", ["instant", "none"])
@@ -98,7 +106,7 @@ def test_no_thoughts(level: str) -> None:
     params = settled(level)
     assert (params.thinking_token_budget, params.max_tokens) == (0, 100)
     effort = {"instant": "instant", "none": "medium"}[level]
-    assert params.extra_args == {"diffusion_effort": effort}
+    assert fields_of(params) == {"effort": effort}
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -134,16 +142,17 @@ def test_full_attention_thinks_less() -> None:
 def test_what_cannot_be_budgeted_is_refined_alone(config: Any, why: str) -> None:
     params = settled("high", config)
     assert (params.thinking_token_budget, params.max_tokens) == (None, 100)
-    assert params.extra_args == (None if why == "drafts" else {"diffusion_effort": "high"})
+    assert fields_of(params) == ({} if why == "drafts" else {"effort": "high"})
 
 
 def test_what_is_said_wins() -> None:
     params = settled("high", thinking_token_budget=7)
     assert (params.thinking_token_budget, params.max_tokens) == (7, 100)
-    for said in ({"diffusion_effort": "low"}, {"diffusion_preset": "speed"}):
-        assert settled("high", config_of(LLADA2), extra=said).extra_args == said
-    both = settled("high", extra={"diffusion_threshold": 0.5}).extra_args
-    assert both == {"diffusion_threshold": 0.5, "diffusion_effort": "high"}
+    for name, value in (("effort", "low"), ("preset", "speed")):
+        params = settled("high", config_of(LLADA2), extra={f"diffusion_{name}": value})
+        assert fields_of(params) == {name: value}
+    both = settled("high", extra={"diffusion_threshold": 0.5})
+    assert fields_of(both) == {"threshold": 0.5, "effort": "high"}
 
 
 def test_an_unknown_level_is_refused() -> None:

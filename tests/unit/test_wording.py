@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.structured_inputs import longest_first, vocabulary_of
 from vllm_diffusion.request.params import InvalidFieldError, read_fields
+from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import make_plan
 from vllm_diffusion.request.wording import WORDING_PARSERS, Wording, read_wording
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
@@ -225,7 +226,7 @@ def test_requests_alone_have_these_fields() -> None:
         return make_plan(SDAR, mask_id=3, block_length=4, vocab_size=512, **shape)
 
     served = plan()
-    assert served.request_params({"diffusion_keywords": ["a"]}) == served.defaults
+    assert parse({"diffusion_keywords": ["a"]}, served).decode == served.defaults
     with pytest.raises(InvalidFieldError, match="keywords"):
         plan(options={"keywords": ["a"]})
     with pytest.raises(InvalidFieldError, match="keywords"):

@@ -14,7 +14,7 @@ import torch
 
 from vllm_diffusion.batch.device import slot_array
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX
-from vllm_diffusion.request.keys import is_walked
+from vllm_diffusion.request.parsed import ParsedRequest
 from vllm_diffusion.request.plan import DecodePlan
 
 if TYPE_CHECKING:
@@ -64,17 +64,17 @@ class RequestParams:
         self.max_steps.np.fill(1)
         self.copy_to_device()
 
-    def add(self, slot: int, request: NewRequestData) -> None:
+    def add(self, slot: int, request: NewRequestData, parsed: ParsedRequest) -> None:
         """Write the parameters of the request that now owns ``slot``."""
         sampling = request.sampling_params
         assert sampling is not None and sampling.max_tokens is not None
-        decode = self.plan.request_params(sampling.extra_args)
+        decode = parsed.decode
         self.policy.np[slot] = POLICY_INDEX[decode.policy]
         self.threshold.np[slot] = decode.threshold
         self.max_steps.np[slot] = decode.max_steps
         self.block_length.np[slot] = decode.block_length
         self.sub_block.np[slot] = decode.sub_block_length
-        self.is_walked[slot] = is_walked(sampling)
+        self.is_walked[slot] = parsed.is_walked(sampling)
         # An edit of what the walk has passed could undo all that follows it.
         edits = decode.edits and not self.is_walked[slot]
         self.edit_threshold.np[slot] = decode.edit_threshold if edits else np.inf

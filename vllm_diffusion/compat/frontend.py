@@ -37,9 +37,11 @@ def request_validation() -> None:
         if not serves(model_config):
             original(self, model_config)
             return
+        from vllm_diffusion.server.taken import known
         from vllm_diffusion.server.validation import validate
 
-        validate(self, model_config)
+        if known(self) is None:
+            validate(self, model_config)
 
     SamplingParams._validate_diffusion = _validate_diffusion  # type: ignore[method-assign]
 
@@ -74,8 +76,10 @@ def structured_output_validation() -> None:
             original(self, model_config, *args, **kwargs)
             return
         from vllm_diffusion.server.structured import check_structured
+        from vllm_diffusion.server.taken import known
 
-        check_structured(self, model_config)
+        if known(self) is None:
+            check_structured(self, model_config)
 
     SamplingParams._validate_structured_outputs = (  # type: ignore[method-assign]
         _validate_structured_outputs
@@ -104,14 +108,16 @@ def constraint_compilation() -> None:
     ) -> Any:
         if not serves(self.model_config) or not hasattr(params, "structured_outputs"):
             return await original(self, request_id, prompt, params, *args, **kwargs)
-        from vllm_diffusion.request.keys import REASONING_ENDED
-        from vllm_diffusion.server.compilation import check_early, prepare
+        from vllm_diffusion.server import acceptance
+        from vllm_diffusion.server.compilation import prepare
+        from vllm_diffusion.server.taken import known
+        from vllm_diffusion.server.validation import take as take_request
 
         self.output_processor.isolates = True
-        check_early(params, self.model_config)
+        has_ended = bool(kwargs.get("reasoning_ended"))
+        params = take_request(params, self.model_config, reasoning_ended=has_ended)
+        acceptance.taken(known(params))
         compiled = await prepare(params, self.vllm_config, self.input_processor.tokenizer)
-        if compiled is not None and kwargs.get("reasoning_ended"):
-            params.extra_args = {**(params.extra_args or {}), REASONING_ENDED: True}
         # ``compiled`` lives until the request has been made with it.
         result = await original(self, request_id, prompt, params, *args, **kwargs)
         del compiled
@@ -169,16 +175,22 @@ def prompt_validation() -> None:
 
     original = take(InputProcessor, "process_inputs")
 
-    def process_inputs(self: InputProcessor, *args: Any, **kwargs: Any) -> Any:
-        request = original(self, *args, **kwargs)
-        if serves(self.model_config):
-            from vllm_diffusion.server.compilation import attach
-            from vllm_diffusion.server.reasoning import settle
-            from vllm_diffusion.server.validation import check_prompt
+    def process_inputs(
+        self: InputProcessor, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        if not serves(self.model_config):
+            return original(self, request_id, prompt, params, *args, **kwargs)
+        from vllm_diffusion.server.compilation import attach
+        from vllm_diffusion.server.reasoning import settle
+        from vllm_diffusion.server.validation import check_prompt
+        from vllm_diffusion.server.validation import take as take_request
 
-            settle(request, self.vllm_config)
-            check_prompt(request, self.vllm_config)
-            attach(request, self.vllm_config, self.tokenizer)
+        if hasattr(params, "structured_outputs"):
+            params = take_request(params, self.model_config)
+        request = original(self, request_id, prompt, params, *args, **kwargs)
+        settle(request, self.vllm_config)
+        check_prompt(request, self.vllm_config)
+        attach(request, self.vllm_config, self.tokenizer)
         return request
 
     InputProcessor.process_inputs = process_inputs  # type: ignore[method-assign]
@@ -231,13 +243,15 @@ def finished_texts() -> None:
     def generate(
         self: AsyncLLM, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        outputs = original(self, prompt, sampling_params, *args, **kwargs)
         if not serves(self.model_config):
-            return outputs
+            return original(self, prompt, sampling_params, *args, **kwargs)
         from vllm_diffusion.server.finished import checked, is_held
+        from vllm_diffusion.server.validation import take_or_leave
 
         if not is_held(sampling_params):
-            return outputs
+            return original(self, prompt, sampling_params, *args, **kwargs)
+        sampling_params = take_or_leave(sampling_params, self.model_config)
+        outputs = original(self, prompt, sampling_params, *args, **kwargs)
         return checked(
             outputs,
             sampling_params,

@@ -3,6 +3,7 @@
 - ``params``, ``effort``, ``wording``: its ``diffusion_*`` fields, levels of effort, its words
 - ``sampling``: sampling fields that vLLM lacks
 - ``plan``: how a loaded checkpoint is decoded, and what wins over what
-- ``keys``: what travels between front end and worker beside the fields
+- ``parsed``: all of it as one object, and what of it travels to the engine
+- ``conflicts``, ``features``: what excludes what and why, a table; how each is recognised
 - ``quote``, ``field_errors``: how messages name a value and a field
 """

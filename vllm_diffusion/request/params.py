@@ -14,7 +14,9 @@ from typing import Any
 
 from vllm_diffusion.denoise.policies import POLICIES
 from vllm_diffusion.family.record import FamilyRecord
+from vllm_diffusion.request.conflicts import conflict
 from vllm_diffusion.request.effort import LEVELS, PRESETS, effort_fields
+from vllm_diffusion.request.features import Decoding
 from vllm_diffusion.request.field_errors import PREFIX, InvalidFieldError
 from vllm_diffusion.request.quote import close_to
 
@@ -204,18 +206,21 @@ def read_fields(
     return parsed
 
 
+def _check_pairs(decoding: Decoding, *features: str) -> None:
+    """Refuse fields that exclude each other."""
+    if (refusal := conflict(decoding, *features)) is not None:
+        raise InvalidFieldError(refusal.field, refusal.value, refusal.reason)
+
+
 def _of_effort(
     defaults: DecodeParams, changes: Mapping[str, Any], level: str, prefix: str
 ) -> dict[str, Any]:
     """The fields that a level of effort stands for, beside those that are said."""
     policy = changes.get("policy", defaults.policy)
-    if policy == "self_speculation":
-        raise InvalidFieldError(
-            prefix + "effort",
-            level,
-            "with the policy 'self_speculation' the text is that of the causal mode, however it "
-            "was drafted; leave the field out or name another policy",
-        )
+    said = replace(defaults, policy=policy)
+    _check_pairs(
+        Decoding(prefix=prefix, given={**changes, "effort": level}, resolved=said), "effort"
+    )
     is_same = policy == defaults.policy
     return effort_fields(
         level,
@@ -242,10 +247,6 @@ def resolve(
     changes = dict(parsed)
     level = changes.pop("effort", None)
     if level is not None:
-        if "preset" in changes:
-            raise InvalidFieldError(
-                prefix + "effort", level, f"{prefix}preset says the same; leave one of the two out"
-            )
         changes = _of_effort(defaults, changes, level, prefix) | changes
     preset = PRESETS.get(changes.pop("preset", ""), {})
     if preset:
@@ -275,20 +276,8 @@ def resolve(
             resolved.sub_block_length,
             f"it must divide the block, which is {resolved.block_length} tokens long",
         )
-    is_clocked = POLICIES[resolved.policy].schedule != "even"
-    if is_clocked and resolved.sub_block_length < resolved.block_length:
-        raise InvalidFieldError(
-            prefix + "policy",
-            resolved.policy,
-            f"its clock runs over whole blocks; say {prefix}sub_block_length="
-            f"{resolved.block_length} as well",
-        )
-    if resolved.guidance_scale and resolved.kv_cache != "exact":
-        raise InvalidFieldError(
-            prefix + "guidance_scale",
-            resolved.guidance_scale,
-            f"the kv_cache {resolved.kv_cache!r} holds one sequence; take 'exact' with guidance",
-        )
+    decoding = Decoding(prefix=prefix, given=changes, resolved=resolved)
+    _check_pairs(decoding, "clock", "guidance")
     # One step a position is the slowest that any policy can be.
     steps = min(resolved.max_steps, resolved.block_length)
     return replace(resolved, max_steps=steps)

@@ -19,7 +19,6 @@ from vllm_diffusion.request.params import (
     read_fields,
     resolve,
 )
-from vllm_diffusion.request.wording import WORDING_PARSERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +33,15 @@ class DecodePlan:
     medium: DecodeParams
     """What the effort ``medium`` is: the defaults without the server's own effort."""
 
-    def request_params(self, extra_args: Mapping[str, Any] | None) -> DecodeParams:
-        """The decode parameters of one request.
+    def resolved(self, fields: Mapping[str, Any]) -> DecodeParams:
+        """The decode parameters of a request whose fields have been read.
 
         Raises:
-            InvalidFieldError: a ``diffusion_*`` field that is unknown or not usable.
+            InvalidFieldError: they do not go together, or mean nothing here.
         """
-        if not extra_args:
-            return self.defaults
-        given = read_fields(extra_args, prefix=PREFIX, beside=WORDING_PARSERS)
         # Levels are the server's, not relative to the one that it has chosen.
-        base = self.medium if "effort" in given else self.defaults
-        return resolve(base, given, prefix=PREFIX, record=self.record)
+        base = self.medium if "effort" in fields else self.defaults
+        return resolve(base, fields, prefix=PREFIX, record=self.record)
 
 
 def make_plan(

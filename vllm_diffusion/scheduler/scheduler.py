@@ -28,6 +28,7 @@ from vllm.v1.spec_decode.metrics import SpecDecodingStats
 from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, failure_of
 from vllm_diffusion.isolation.lifetime import end_with_parent
 from vllm_diffusion.mask_groups.spans import Progress
+from vllm_diffusion.request.parsed import received
 from vllm_diffusion.scheduler.ledger import Ledger
 from vllm_diffusion.scheduler.prompt_scores import PromptScores
 from vllm_diffusion.startup.serving import plan_of
@@ -95,7 +96,7 @@ class BlockDiffusionScheduler(Scheduler):
         """Note what the request asks for."""
         sampling = request.sampling_params
         assert sampling is not None and sampling.max_tokens is not None
-        decode = self.plan.request_params(sampling.extra_args)
+        decode = received(sampling, self.plan).decode
         is_guided = decode.guidance_scale > 0
         longest = self.mask_group.longest(is_guided=is_guided)
         last = min(request.num_prompt_tokens + sampling.max_tokens, longest)

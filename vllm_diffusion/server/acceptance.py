@@ -12,12 +12,15 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from vllm_diffusion.server.errors import openai_error
+
+if TYPE_CHECKING:
+    from vllm_diffusion.request.parsed import ParsedRequest
 
 DATA, ERROR = "data: ", 'data: {"error"'
 
@@ -27,6 +30,8 @@ class Acceptance:
 
     def __init__(self, num_prompts: int = 1) -> None:
         self._left = num_prompts
+        self.parsed: ParsedRequest | None = None
+        """What the engine's requests ask for, all of them the same; known once one is taken."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def count(self) -> None:
@@ -44,6 +49,12 @@ def accepted() -> None:
     """Tell whoever waits that the engine has taken a request of this task's."""
     if (current := CURRENT.get()) is not None:
         current.count()
+
+
+def taken(parsed: ParsedRequest | None) -> None:
+    """Tell the handler of this task's request how it was read."""
+    if (current := CURRENT.get()) is not None:
+        current.parsed = parsed
 
 
 def num_prompts(request: Any) -> int:

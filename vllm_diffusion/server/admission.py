@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vllm_diffusion.request.features import is_said
 from vllm_diffusion.request.params import PREFIX
 from vllm_diffusion.request.quote import LONGEST, close_to, quoted
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS, Field
 from vllm_diffusion.server.forms import check_forms, check_tools_of_response
 from vllm_diffusion.server.refusal import RefusedError, refuse
-from vllm_diffusion.server.sampling_fields import is_said
 from vllm_diffusion.server.templates import check_template
 
 if TYPE_CHECKING:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vllm.exceptions import VLLMValidationError
-
-from vllm_diffusion.request.keys import COMPILED, REASONING_ENDED
-from vllm_diffusion.request.params import PREFIX
-from vllm_diffusion.request.wording import WORDING_PARSERS
-from vllm_diffusion.server.structured import check_structured, constraint_of
-from vllm_diffusion.server.validation import validate
+from vllm_diffusion.server.refusal import refused
+from vllm_diffusion.server.structured import constraint_of
+from vllm_diffusion.server.taken import hand_over, parsed_of
 from vllm_diffusion.startup.serving import plan_of
 from vllm_diffusion.structured.check_service import CheckService
 from vllm_diffusion.structured.compiled import Compiled
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine import EngineCoreRequest
+
+    from vllm_diffusion.request.parsed import ParsedRequest
 
 _SERVICES: dict[int, tuple[VllmConfig, CompileService]] = {}
 _CHECKS: dict[int, tuple[VllmConfig, CheckService]] = {}
@@ -44,15 +43,15 @@ def service_of(vllm_config: VllmConfig, tokenizer: Any) -> CompileService:
     if known is not None:
         return known[1]
     if tokenizer is None:
-        raise VLLMValidationError(
+        raise refused(
             "structured output needs a tokenizer, and this server has none (--skip-tokenizer-init)",
-            parameter="structured_outputs",
+            "structured_outputs",
         )
     size = vllm_config.model_config.get_vocab_size()
     try:
         spec = TokenizerSpec.of(tokenizer, size, plan_of(vllm_config.model_config).mask_id)
     except RefusedError as error:
-        raise VLLMValidationError(str(error), parameter="structured_outputs") from error
+        raise refused(str(error), "structured_outputs") from error
     service = CompileService(spec, read_limits(vllm_config.additional_config))
     atexit.register(service.close)
     # Kept with its config, so that no other one gets its address.
@@ -71,35 +70,23 @@ def checks_of(vllm_config: VllmConfig) -> CheckService:
     return service
 
 
-def _field(constraint: Constraint, params: SamplingParams) -> str:
+def _field(constraint: Constraint, parsed: ParsedRequest) -> str:
     if constraint.kind == "lexical":
-        return next(
-            PREFIX + name for name in WORDING_PARSERS if PREFIX + name in (params.extra_args or {})
-        )
+        return parsed.wording_field
     return f"structured_outputs.{constraint.kind}"
 
 
-def _refused(constraint: Constraint, params: SamplingParams, error: Exception) -> Exception:
+def _not_served(constraint: Constraint, parsed: ParsedRequest, error: Exception) -> Exception:
     if isinstance(error, RefusedError):
-        field = _field(constraint, params)
-        return VLLMValidationError(f"{field} cannot be served: {error!s:.600}", parameter=field)
+        field = _field(constraint, parsed)
+        return refused(f"{field} cannot be served: {error!s:.600}", field)
     return error
-
-
-def check_early(params: SamplingParams, model_config: Any) -> None:
-    """What costs nothing to refuse, before anything is compiled.
-
-    Raises:
-        VLLMValidationError: see ``validate`` and ``check_structured``.
-    """
-    validate(params, model_config)
-    check_structured(params, model_config)
 
 
 async def prepare(
     params: SamplingParams, vllm_config: VllmConfig, tokenizer: Any
 ) -> Compiled | None:
-    """Have the request's constraint compiled, if it has one; keep the result until it is attached.
+    """Have a taken request's constraint compiled, if it has one; the caller keeps the result.
 
     Raises:
         VLLMValidationError: it is not served.
@@ -114,7 +101,8 @@ async def prepare(
             return known
         return await asyncio.wrap_future(service.submit(constraint))
     except Exception as error:
-        raise _refused(constraint, params, error) from error
+        parsed = parsed_of(params, vllm_config.model_config)
+        raise _not_served(constraint, parsed, error) from error
 
 
 def attach(request: EngineCoreRequest, vllm_config: VllmConfig, tokenizer: Any) -> None:
@@ -128,21 +116,18 @@ def attach(request: EngineCoreRequest, vllm_config: VllmConfig, tokenizer: Any) 
     params = request.sampling_params
     if params is None:
         return
-    extra_args = dict(params.extra_args or {})
-    extra_args.pop(COMPILED, None)
+    parsed, plan = parsed_of(params, vllm_config.model_config), plan_of(vllm_config.model_config)
     constraint = constraint_of(params, vllm_config)
     if constraint is None:
-        extra_args.pop(REASONING_ENDED, None)
-        params.extra_args = extra_args or None
+        hand_over(params, parsed, plan)
         return
     service = service_of(vllm_config, tokenizer)
     try:
         compiled = service.compile(constraint)
     except Exception as error:
-        raise _refused(constraint, params, error) from error
-    _check_room(request, params, compiled, _field(constraint, params), vllm_config)
-    extra_args[COMPILED] = compiled.pack()
-    params.extra_args = extra_args
+        raise _not_served(constraint, parsed, error) from error
+    _check_room(request, params, compiled, _field(constraint, parsed), vllm_config)
+    hand_over(params, replace(parsed, compiled=compiled.pack()), plan)
     # From here on it is followed by the worker alone: the engine core compiles nothing.
     params.structured_outputs = None
 
@@ -161,8 +146,8 @@ def _check_room(
     if needed <= room:
         return
     least = "the shortest" if compiled.is_shortest else "the shortest that was found"
-    raise VLLMValidationError(
+    raise refused(
         f"max_tokens={params.max_tokens} cannot be honoured: of all texts of {field} {least} has "
         f"{needed} tokens with the stop token, and the output has {room}; raise max_tokens",
-        parameter="max_tokens",
+        "max_tokens",
     )

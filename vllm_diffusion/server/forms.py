@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from vllm_diffusion.request.conflicts import conflict
+from vllm_diffusion.request.features import Calls
 from vllm_diffusion.request.params import PREFIX
 from vllm_diffusion.request.wording import WORDING_PARSERS
-from vllm_diffusion.server.refusal import refuse
+from vllm_diffusion.server.refusal import refuse, refused_pair
 
 FUNCTIONS = ("function", "custom", "namespace")
 """A response's tools that the client runs."""
-TWO_FORMS = "they ask for two forms of the text; choose one"
-
-TOGETHER = "does not go together with {}"
 
 
 def check_forms(request: Any) -> None:
@@ -24,21 +23,14 @@ def check_forms(request: Any) -> None:
     tools, choice = request.tools, request.tool_choice
     if not tools or choice == "none":
         return
-    said = [
-        PREFIX + name for name in WORDING_PARSERS if PREFIX + name in (request.vllm_xargs or {})
-    ]
-    if said:
-        raise refuse("tools", _names(tools), TWO_FORMS, TOGETHER.format(said[0]))
-    form = _form_of(request)
-    if form is None:
+    said = request.vllm_xargs or {}
+    words = next((PREFIX + name for name in WORDING_PARSERS if PREFIX + name in said), None)
+    form = None if words else _form_of(request)
+    if words is None and form is None:
         return
-    if choice in (None, "auto"):
-        remedy = (
-            "the text would be held to that form, and no tool could be called; leave one of the "
-            'two out, or say tool_choice "none"'
-        )
-        raise refuse("tools", _names(tools), remedy, TOGETHER.format(form))
-    raise refuse("tool_choice", _choice(choice), TWO_FORMS, TOGETHER.format(form))
+    calls = Calls(names=_names(tools), choice=_choice(choice), words=words, form=form)
+    if refusal := conflict(calls, "words of answer", "form of answer"):
+        raise refused_pair(refusal)
 
 
 def _form_of(request: Any) -> str | None:
@@ -70,8 +62,8 @@ def _names(tools: Any) -> list[str]:
     return [getattr(tool, "function", tool).name for tool in tools]
 
 
-def _choice(choice: Any) -> str:
-    if isinstance(choice, str):
+def _choice(choice: Any) -> str | None:
+    if choice is None or isinstance(choice, str):
         return choice
     name: str = getattr(choice, "function", choice).name
     return name

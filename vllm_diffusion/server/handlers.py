@@ -14,11 +14,14 @@ import functools
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.request.params import PREFIX, InvalidFieldError
-from vllm_diffusion.request.plan import DecodePlan
+from vllm_diffusion.request.field_errors import PREFIX
 from vllm_diffusion.server.acceptance import CURRENT, Acceptance, begin, num_prompts
+
+if TYPE_CHECKING:
+    from vllm_diffusion.request.parsed import ParsedRequest
+    from vllm_diffusion.request.plan import DecodePlan
 
 Handler = Callable[..., Awaitable[Any]]
 FIELD = "warning"
@@ -31,12 +34,9 @@ _DATA = "data: "
 _DONE = "data: [DONE]"
 
 
-def expected(plan: DecodePlan, extra_args: dict[str, Any] | None) -> str | None:
-    """The warning that a request's own fields and the server's defaults call for."""
-    try:
-        kv_cache = plan.request_params(extra_args).kv_cache
-    except InvalidFieldError:
-        return None  # The request is refused with that.
+def expected(parsed: ParsedRequest | None) -> str | None:
+    """The warning that a request calls for; None where it has not come to be taken."""
+    kv_cache = "exact" if parsed is None else parsed.decode.kv_cache
     if kv_cache == "exact":
         return None
     return (
@@ -97,7 +97,6 @@ def limit_output(defaults: dict[str, Any], plan: DecodePlan) -> None:
 
 def wrap(
     handler: Handler,
-    plan: DecodePlan,
     admit: Callable[[Any], None],
     on_error: Callable[[Exception, int], Any] | None = None,
 ) -> Handler:
@@ -105,7 +104,6 @@ def wrap(
 
     Args:
         handler: vLLM's.
-        plan: of the server.
         admit: sees a request first.
         on_error: see ``acceptance.begin``.
     """
@@ -118,7 +116,7 @@ def wrap(
         response = await handler(request, *args, **kwargs)
         if isinstance(response, AsyncGenerator):
             response = await begin(response, acceptance, on_error)
-        warning = expected(plan, getattr(request, "vllm_xargs", None))
+        warning = expected(acceptance.parsed)
         if warning is not None and isinstance(response, AsyncGenerator):
             return _warned(response, warning)
         if hasattr(response, "choices"):

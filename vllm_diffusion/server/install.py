@@ -52,7 +52,6 @@ def install(state: Any, plan: DecodePlan, served: Served) -> None:
         }.get(name, admit)
         wrapped = wrap(
             getattr(handler, method),
-            plan,
             partial(check, served=served, handler=handler),
             failed_response if is_response else None,
         )

@@ -7,13 +7,12 @@ There it becomes a budget for thoughts, tokens beside those of the answer, and a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vllm.exceptions import VLLMValidationError
-
+from vllm_diffusion.request.conflicts import NOT_VALID
 from vllm_diffusion.request.effort import Reasoning, reasoning_of
-from vllm_diffusion.request.params import PREFIX
-from vllm_diffusion.request.quote import quoted
+from vllm_diffusion.server.refusal import refuse
+from vllm_diffusion.server.taken import keep, parsed_of
 from vllm_diffusion.startup.serving import plan_of
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine import EngineCoreRequest
 
+    from vllm_diffusion.request.parsed import ParsedRequest
     from vllm_diffusion.request.plan import DecodePlan
     from vllm_diffusion.structured.budget import Markers
 
@@ -46,13 +46,12 @@ def settle(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     plan = plan_of(vllm_config.model_config)
     level, levels = extra_args.pop(LEVEL), reasoning_of(plan.record)
     if level not in levels:
-        raise VLLMValidationError(
-            f"{LEVEL}={quoted(level)} is not valid: it must be one of {', '.join(levels)}",
-            parameter=LEVEL,
-            value=level,
-        )
-    params.extra_args = _refined(extra_args, levels[level], plan) or None
-    decode = plan.request_params(params.extra_args)
+        remedy = f"it must be one of {', '.join(levels)}"
+        raise refuse(LEVEL, level, remedy, NOT_VALID, "value")
+    parsed = _refined(parsed_of(params, vllm_config.model_config), levels[level], plan)
+    params.extra_args = extra_args
+    keep(params, parsed)
+    decode = parsed.decode
     markers = markers_of(vllm_config)
     # An end that is forced can be followed by neither drafts nor edits.
     if markers is not None and decode.policy != "self_speculation" and not decode.edits:
@@ -61,13 +60,13 @@ def settle(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
         _budgeted(params, levels[level].budget, prompt, markers, room)
 
 
-def _refined(extra_args: dict[str, Any], wanted: Reasoning, plan: DecodePlan) -> dict[str, Any]:
+def _refined(parsed: ParsedRequest, wanted: Reasoning, plan: DecodePlan) -> ParsedRequest:
     """With the level's ``diffusion_effort``, unless the request or its policy says otherwise."""
-    is_said = any(PREFIX + name in extra_args for name in ("effort", "preset"))
-    policy = extra_args.get(f"{PREFIX}policy", plan.defaults.policy)
+    is_said = any(name in parsed.fields for name in ("effort", "preset"))
+    policy = parsed.fields.get("policy", plan.defaults.policy)
     if is_said or policy == "self_speculation":
-        return extra_args
-    return extra_args | {f"{PREFIX}effort": wanted.effort}
+        return parsed
+    return parsed.with_effort(wanted.effort, plan)
 
 
 def _budgeted(

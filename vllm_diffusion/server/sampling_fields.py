@@ -1,6 +1,6 @@
-"""Sampling fields that this model cannot honour, or that contradict each other.
+"""Sampling fields whose values no output can satisfy, alone or together.
 
-Each check answers with (field, value, remedy), or None.
+Features that exclude each other whatever their values are ``request.conflicts``.
 """
 
 from __future__ import annotations
@@ -11,48 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
-    from vllm_diffusion.family.record import FamilyRecord
-
 MAX_BIAS = 1e4
 """More would overflow half-precision logits; much less decides everything already."""
 
-PROMPT_SCORES = ("prompt_logprobs", "prompt_logprob_token_ids")
-BY_POSITION = ("repetition_penalty", "frequency_penalty", "presence_penalty", "bad_words")
-NEUTRAL = {"repetition_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
-
-Refusal = tuple[str, object, str]
-
-
-def is_said(value: object) -> bool:
-    """Does the value ask for something: an empty list or dict does not, 0 does."""
-    return value is not None and not (isinstance(value, (list, dict)) and not value)
-
-
-def refused_by_model(params: SamplingParams, record: FamilyRecord, policy: str) -> Refusal | None:
-    """What means nothing for the family, or together with the policy."""
-    for field in PROMPT_SCORES:
-        if not record.mask_group.has_causal_context and is_said(value := getattr(params, field)):
-            why = (
-                "this model does not read its prompt from left to right, so no row of it is a "
-                "prediction of the next token; leave it out"
-            )
-            return field, value, why
-    if policy != "self_speculation":
-        return None
-    for field in (*BY_POSITION, "logprobs", "logprob_token_ids"):
-        value = getattr(params, field)
-        if is_said(value) and (field not in NEUTRAL or value != NEUTRAL[field]):
-            why = (
-                "policy 'self_speculation' verifies a whole draft at once, in which each token "
-                "would have to wait for the one before it; take another diffusion_policy"
-            )
-            return field, value, why
-    return None
+Impossible = tuple[str, object, str]
+"""A field, its value and the remedy."""
 
 
 def contradiction(
     params: SamplingParams, mask_id: int, *, num_free: int | None = None
-) -> Refusal | None:
+) -> Impossible | None:
     """What no output can satisfy.
 
     Args:
@@ -79,7 +47,9 @@ def contradiction(
     return _nothing_left(params, mask_id, words)
 
 
-def _nothing_left(params: SamplingParams, mask_id: int, words: list[list[int]]) -> Refusal | None:
+def _nothing_left(
+    params: SamplingParams, mask_id: int, words: list[list[int]]
+) -> Impossible | None:
     """Allowed ids among which a position might find none."""
     allowed = params.allowed_token_ids
     if not allowed:

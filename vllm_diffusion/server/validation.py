@@ -6,22 +6,19 @@ Runs in the front end before any work is spent, for HTTP (a 400) and for
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vllm.exceptions import VLLMValidationError
 
-from vllm_diffusion.request.params import PREFIX, InvalidFieldError
-from vllm_diffusion.request.sampling import read_sampling
-from vllm_diffusion.request.wording import read_wording
-from vllm_diffusion.server.refusal import refuse, refused_field
-from vllm_diffusion.server.sampling_fields import (
-    Refusal,
-    contradiction,
-    is_said,
-    refused_by_model,
-)
-from vllm_diffusion.server.structured import EDITS
-from vllm_diffusion.server.wording import check_wording, said_first
+from vllm_diffusion.request.conflicts import NOT_HONOURED, conflict
+from vllm_diffusion.request.features import Asked, is_said
+from vllm_diffusion.request.params import PREFIX
+from vllm_diffusion.server.refusal import refuse, refused, refused_pair
+from vllm_diffusion.server.sampling_fields import contradiction
+from vllm_diffusion.server.structured import check_structured
+from vllm_diffusion.server.taken import keep, known, parsed_of
 from vllm_diffusion.startup.serving import plan_of
 
 if TYPE_CHECKING:
@@ -29,14 +26,45 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine import EngineCoreRequest
 
+    from vllm_diffusion.request.parsed import ParsedRequest
+
 UNSUPPORTED: dict[str, str] = {
     "trace_decode_token_ids": "a canvas cannot replay a trace; leave it out",
 }
 """Fields that are refused whatever the model, and why."""
 
 
-def validate(params: SamplingParams, model_config: ModelConfig) -> None:
-    """Check one request for a model of this package.
+def take(
+    params: SamplingParams, model_config: ModelConfig, *, reasoning_ended: bool = False
+) -> SamplingParams:
+    """Parse and check a request, where it comes in and nowhere else.
+
+    Returns:
+        A copy of its parameters that carries the parsed request. The client's own stay as they
+        are: it may send them with other prompts.
+
+    Raises:
+        VLLMValidationError: see ``validate`` and ``check_structured``.
+    """
+    parsed = known(params)
+    if parsed is None:
+        parsed = validate(params, model_config)
+        check_structured(params, model_config, parsed)
+    taken = copy(params)
+    keep(taken, replace(parsed, reasoning_ended=True) if reasoning_ended else parsed)
+    return taken
+
+
+def take_or_leave(params: SamplingParams, model_config: ModelConfig) -> SamplingParams:
+    """The same where a refusal would come too early; it comes again where the request comes in."""
+    try:
+        return take(params, model_config)
+    except VLLMValidationError:
+        return params
+
+
+def validate(params: SamplingParams, model_config: ModelConfig) -> ParsedRequest:
+    """Check one request for a model of this package; a form of its text is checked elsewhere.
 
     Raises:
         VLLMValidationError: with the field, its value and the remedy.
@@ -46,21 +74,13 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> None:
             raise refuse(field, value, remedy)
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
         raise refuse("seed", params.seed, "it must be a signed 64-bit integer")
-    plan = plan_of(model_config)
-    try:
-        decode = plan.request_params(params.extra_args)
-        read_sampling(params.extra_args)
-    except InvalidFieldError as error:
-        raise refused_field(error) from error
-    if refused := refused_by_model(params, plan.record, decode.policy):
-        raise refuse(*refused)
-    check_wording(params, model_config)
-    if refused := contradiction(params, plan.mask_id):
-        raise _invalid(*refused)
-
-
-def _invalid(field: str, value: object, remedy: str) -> VLLMValidationError:
-    return refuse(field, value, remedy, "cannot be honoured")
+    plan, parsed = plan_of(model_config), parsed_of(params, model_config)
+    asked = Asked(params=params, parsed=parsed, record=plan.record)
+    if refusal := conflict(asked, "unread prompt", "speculation", "words"):
+        raise refused_pair(refusal)
+    if impossible := contradiction(params, plan.mask_id):
+        raise refuse(*impossible, NOT_HONOURED)
+    return parsed
 
 
 def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
@@ -73,11 +93,10 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     model_config = vllm_config.model_config
     params = request.sampling_params
     assert params is not None
-    plan = plan_of(model_config)
-    decode = plan.request_params(params.extra_args)
+    plan, parsed = plan_of(model_config), parsed_of(params, model_config)
     longest = model_config.max_model_len
     prompt_len = len(request.prompt_token_ids or ())
-    if decode.guidance_scale:
+    if parsed.decode.guidance_scale:
         # Not above: autoregressive models load nothing of the engine.
         from vllm_diffusion.mask_groups.guidance import longest_guided
 
@@ -85,68 +104,48 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
         if prompt_len >= longest:
             raise refuse(
                 f"{PREFIX}guidance_scale",
-                decode.guidance_scale,
+                parsed.decode.guidance_scale,
                 f"with guidance the sequence is computed twice, so prompt and output have at most "
                 f"{longest} tokens and this prompt has {prompt_len}; shorten it, "
                 "or serve with a larger --max-model-len",
             )
-    if refused := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
-        raise _invalid(*refused)
-    _check_end(params)
+    if impossible := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
+        raise refuse(*impossible, NOT_HONOURED)
+    _check_end(params, parsed)
     if params.thinking_token_budget is not None and (
-        refused := against_budget(params, decode.policy, vllm_config)
+        refusal := conflict(_with_budget(params, parsed, vllm_config), "thinking_token_budget")
     ):
-        raise _invalid(*refused)
+        raise refused_pair(refusal)
 
 
-def _check_end(params: SamplingParams) -> None:
+def _check_end(params: SamplingParams, parsed: ParsedRequest) -> None:
     """A text with a form has to come to an end, so some token must stand for it.
 
     Tool calls and ``response_format`` have become a grammar by now, keywords and lengths as well.
     """
     asked = params.structured_outputs
-    is_worded = read_wording(params.extra_args) is not None
+    is_worded = parsed.wording is not None
     is_free = asked is None or asked.all_constraints_none()
     if (is_free and not is_worded) or params.all_stop_token_ids:
         return
-    field = said_first(params.extra_args or {}) if is_worded else "structured_outputs"
-    raise VLLMValidationError(
+    field = parsed.wording_field if is_worded else "structured_outputs"
+    raise refused(
         f"{field} cannot be honoured: no end token is known, with which such a text must end; this "
         "checkpoint names none in config.json, generation_config.json or its tokenizer. Add "
         "eos_token_id to generation_config.json, or say stop_token_ids in the request",
-        parameter=field,
+        field,
     )
 
 
-def against_budget(params: SamplingParams, policy: str, vllm_config: VllmConfig) -> Refusal | None:
-    """What does not go together with an end of thoughts that is forced."""
+def _with_budget(params: SamplingParams, parsed: ParsedRequest, vllm_config: VllmConfig) -> Asked:
+    """What decides whether an end of thoughts can be forced."""
     from vllm_diffusion.structured.budget import markers_of
 
-    field, value = "thinking_token_budget", params.thinking_token_budget
-    if policy == "self_speculation":
-        why = "policy 'self_speculation' verifies a whole draft at once; take another"
-        return field, value, f"{why} diffusion_policy"
-    said = params.extra_args or {}
-    for name in EDITS:
-        if PREFIX + name in said:
-            return (
-                PREFIX + name,
-                said[PREFIX + name],
-                f"an edit could undo the end that {field} forces",
-            )
-    if params.structured_outputs is not None and (
-        vllm_config.structured_outputs_config.enable_in_reasoning
-    ):
-        return field, value, "this server's grammars cover thoughts (enable_in_reasoning)"
     markers = markers_of(vllm_config)
-    forced = set(markers.forced) if markers is not None else set()
-    if params.allowed_token_ids and not forced <= set(params.allowed_token_ids):
-        missing = sorted(forced - set(params.allowed_token_ids))
-        return (
-            "allowed_token_ids",
-            params.allowed_token_ids,
-            (f"the end of thoughts is not among them; add {missing}, or leave out {field}"),
-        )
-    if any(forced & set(word) for word in params.bad_words_token_ids or ()):
-        return "bad_words", params.bad_words, f"{field} forces the end of thoughts"
-    return None
+    return Asked(
+        params=params,
+        parsed=parsed,
+        record=plan_of(vllm_config.model_config).record,
+        forced_end=frozenset(markers.forced) if markers is not None else frozenset(),
+        covers_reasoning=vllm_config.structured_outputs_config.enable_in_reasoning,
+    )

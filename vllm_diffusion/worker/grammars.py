@@ -19,7 +19,6 @@ from vllm.utils.torch_utils import async_tensor_h2d
 
 from vllm_diffusion.denoise.step import StepRule
 from vllm_diffusion.isolation.failures import Failures
-from vllm_diffusion.request.keys import is_walked
 from vllm_diffusion.structured.budget import BudgetMatcher, ThinkingCanvas
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from vllm_diffusion.batch.canvases import Canvases
     from vllm_diffusion.denoise.canvas import Canvas
     from vllm_diffusion.denoise.sample import Draws
+    from vllm_diffusion.request.parsed import ParsedRequest
     from vllm_diffusion.request.plan import DecodePlan
     from vllm_diffusion.worker.constrained import Texts
     from vllm_diffusion.worker.cpu_constrained import CpuConstraints
@@ -53,7 +53,9 @@ class Grammars:
         self.on_cpu: CpuConstraints | None = None
         """Where the step may run in C++."""
 
-    def add(self, slot: int, request: NewRequestData, canvas: Canvas) -> None:
+    def add(
+        self, slot: int, request: NewRequestData, parsed: ParsedRequest, canvas: Canvas
+    ) -> None:
         """Take over the request's constraint, and fill in what its first canvas must start with.
 
         Raises:
@@ -62,15 +64,15 @@ class Grammars:
         self.remove(slot)
         params, prompt = request.sampling_params, list(request.prompt_token_ids or ())
         assert params is not None and params.max_tokens is not None
-        if not is_walked(params):
+        if not parsed.is_walked(params):
             return
-        matcher, known_end = self.matchers.matcher(params, prompt)
+        matcher, known_end = self.matchers.matcher(params, prompt, parsed)
         num_left = min(params.max_tokens, self.max_model_len - len(prompt))
         new = (ThinkingCanvas if isinstance(matcher, BudgetMatcher) else ConstrainedCanvas)(
             matcher=matcher,
             bits_W=np.zeros(self.matchers.num_words, dtype=np.uint32),
             mask_id=self.plan.mask_id,
-            block_length=self.plan.request_params(params.extra_args).block_length,
+            block_length=parsed.decode.block_length,
             num_left=num_left,
             known_end=known_end,
         )

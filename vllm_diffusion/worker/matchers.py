@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.request.keys import COMPILED, REASONING_ENDED, has_grammar
 from vllm_diffusion.structured.budget import (
     Budget,
     BudgetMatcher,
@@ -34,6 +33,8 @@ from vllm_diffusion.structured.vocabulary import TokenizerSpec, Vocabulary
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.sampling_params import SamplingParams
+
+    from vllm_diffusion.request.parsed import ParsedRequest
 
 
 class Matchers:
@@ -75,7 +76,7 @@ class Matchers:
         return tuple(sorted(params.all_stop_token_ids))
 
     def matcher(
-        self, params: SamplingParams, prompt: Sequence[int]
+        self, params: SamplingParams, prompt: Sequence[int], parsed: ParsedRequest
     ) -> tuple[Matcher, list[int] | None]:
         """The start of the request's text, with what it may think first; an end of it, if known.
 
@@ -85,9 +86,10 @@ class Matchers:
         budget = params.thinking_token_budget
         inner: Matcher
         end: list[int] | None = None
-        if has_grammar(params):
-            inner, end = self._answer(params)
-            if self._reasoning is not None and not params.extra_args.get(REASONING_ENDED):
+        is_once = parsed.compiled is not None
+        if parsed.compiled is not None:
+            inner, end = self._answer(params, parsed.compiled)
+            if self._reasoning is not None and not parsed.reasoning_ended:
                 is_thinking = not self._reasoning.is_reasoning_end(list(prompt))
                 inner = ReasoningMatcher(
                     inner,
@@ -104,13 +106,12 @@ class Matchers:
         else:
             inner = FreeMatcher()
             is_thinking = self.markers.thinks(prompt)
-        if budget is None or (has_grammar(params) and not is_thinking):
+        if budget is None or (is_once and not is_thinking):
             return inner, end
-        is_once = has_grammar(params)
         return BudgetMatcher(inner, Budget(self.markers, budget, is_thinking, is_once)), end
 
-    def _answer(self, params: SamplingParams) -> tuple[Matcher, list[int]]:
-        data, stop_ids = params.extra_args[COMPILED], self.stop_ids(params)
+    def _answer(self, params: SamplingParams, data: dict[str, Any]) -> tuple[Matcher, list[int]]:
+        stop_ids = self.stop_ids(params)
         matcher: Matcher
         compiled = self._keep(("compiled", data["digest"]), lambda: _unpacked(data))
         key = (compiled.digest, stop_ids)

@@ -28,10 +28,11 @@ from vllm.v1.worker.utils import AttentionGroup
 from vllm_diffusion import compat
 from vllm_diffusion.batch.slots import RequestParams
 from vllm_diffusion.batch.view import view_batch
-from vllm_diffusion.isolation.failures import Failures
+from vllm_diffusion.isolation.failures import Failure, Failures
 from vllm_diffusion.isolation.lifetime import end_with_parent
 from vllm_diffusion.mask_groups.inputs import Inputs
 from vllm_diffusion.mask_groups.view import BatchView
+from vllm_diffusion.request.parsed import ParsedRequest, received
 from vllm_diffusion.startup.serving import plan_of
 from vllm_diffusion.worker.attention_check import check_backends
 from vllm_diffusion.worker.grammars import Grammars
@@ -108,14 +109,20 @@ class BlockDiffusionState(ModelState):
             self.is_attention_checked = True
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
-        self.params.add(req_index, new_req_data)
-        self.slot_of[new_req_data.req_id] = req_index
-        self.sampler.clear(req_index)
         self.failures.forget(req_index)
+        self.slot_of[new_req_data.req_id] = req_index
+        parsed = self.failures.run(
+            req_index,
+            new_req_data.req_id,
+            lambda: received(new_req_data.sampling_params, self.plan),
+            Failure.PARAMETERS,
+        ) or ParsedRequest(decode=self.plan.defaults)  # as the scheduler has it then
+        self.params.add(req_index, new_req_data, parsed)
+        self.sampler.clear(req_index)
         self.failures.run(
             req_index,
             new_req_data.req_id,
-            lambda: self.grammars.add(req_index, new_req_data, self.sampler.canvas),
+            lambda: self.grammars.add(req_index, new_req_data, parsed, self.sampler.canvas),
         )
 
     def remove_request(self, req_id: str) -> None:
