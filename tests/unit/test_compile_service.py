@@ -224,3 +224,21 @@ def test_a_process_ends_with_its_front_end(process: _Process) -> None:
     assert child.wait(30) == 0
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
+
+
+def test_an_engines_services_end_with_it() -> None:
+    """A process that makes one engine after the other does not collect their processes."""
+    pytest.importorskip("vllm")
+    from vllm_diffusion.server import compilation
+
+    class Config:
+        additional_config: Any = None
+
+    config = Config()
+    key = id(config)
+    service = compilation.checks_of(config)  # type: ignore[arg-type]
+    assert compilation.checks_of(config) is service  # type: ignore[arg-type]
+    ended: list[bool] = []
+    service.close = lambda: ended.append(True)  # type: ignore[method-assign]
+    del config
+    assert ended == [True] and key not in compilation._CHECKS

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,20 @@ if TYPE_CHECKING:
 
     from vllm_diffusion.request.parsed import ParsedRequest
 
-_SERVICES: dict[int, tuple[VllmConfig, CompileService]] = {}
-_CHECKS: dict[int, tuple[VllmConfig, CheckService]] = {}
+# By the id of the engine's config, as long as there is one: an engine's processes end with it.
+_SERVICES: dict[int, CompileService] = {}
+_CHECKS: dict[int, CheckService] = {}
+
+
+def _keep(
+    services: dict[int, Any], vllm_config: VllmConfig, service: CompileService | CheckService
+) -> None:
+    services[id(vllm_config)] = service
+    weakref.finalize(vllm_config, _end, services, id(vllm_config))
+
+
+def _end(services: dict[int, Any], key: int) -> None:
+    services.pop(key).close()
 
 
 def service_of(vllm_config: VllmConfig, tokenizer: Any) -> CompileService:
@@ -41,7 +53,7 @@ def service_of(vllm_config: VllmConfig, tokenizer: Any) -> CompileService:
     """
     known = _SERVICES.get(id(vllm_config))
     if known is not None:
-        return known[1]
+        return known
     if tokenizer is None:
         raise refused(
             "structured output needs a tokenizer, and this server has none (--skip-tokenizer-init)",
@@ -53,9 +65,7 @@ def service_of(vllm_config: VllmConfig, tokenizer: Any) -> CompileService:
     except RefusedError as error:
         raise refused(str(error), "structured_outputs") from error
     service = CompileService(spec, read_limits(vllm_config.additional_config))
-    atexit.register(service.close)
-    # Kept with its config, so that no other one gets its address.
-    _SERVICES[id(vllm_config)] = (vllm_config, service)
+    _keep(_SERVICES, vllm_config, service)
     return service
 
 
@@ -63,10 +73,9 @@ def checks_of(vllm_config: VllmConfig) -> CheckService:
     """What checks the finished texts of a server."""
     known = _CHECKS.get(id(vllm_config))
     if known is not None:
-        return known[1]
+        return known
     service = CheckService(read_limits(vllm_config.additional_config))
-    atexit.register(service.close)
-    _CHECKS[id(vllm_config)] = (vllm_config, service)
+    _keep(_CHECKS, vllm_config, service)
     return service
 
 
