@@ -100,15 +100,15 @@ class CanvasTensors:
         return self.end_B - resume_B
 
 
-def rows_of(of: Canvases, is_picked_B: NDArray[np.bool_]) -> NDArray[np.int64]:
+def rows_of(batch: Canvases, is_picked_B: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The rows of logits of some canvases, int64 (4, P), on the host.
 
     Which of the picked canvases, the canvas position that has the row, the row, the slot.
     """
-    num_rows = of.num_rows_B[is_picked_B]
+    num_rows = batch.num_rows_B[is_picked_B]
     picked = np.repeat(np.arange(len(num_rows)), num_rows)
     offset = np.arange(len(picked)) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
-    row_start, slot = of.row_start_B[is_picked_B], of.slot_B[is_picked_B]
+    row_start, slot = batch.row_start_B[is_picked_B], batch.slot_B[is_picked_B]
     return np.stack((picked, offset, row_start[picked] + offset, slot[picked]))
 
 

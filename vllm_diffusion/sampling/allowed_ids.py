@@ -41,6 +41,6 @@ class AllowedIds(LogitsOp):
     def copy_to_device(self) -> None:
         self.ids.copy_to_device()
 
-    def apply(self, logits_NV: Tensor, of: Canvases) -> None:
-        if (rows := asked_rows(of, self.asks_S, logits_NV.device)) is not None:
+    def apply(self, logits_NV: Tensor, batch: Canvases) -> None:
+        if (rows := asked_rows(batch, self.asks_S, logits_NV.device)) is not None:
             keep_allowed(logits_NV, rows.row_P, self.ids.of(rows.slot_Q)[rows.request_P])

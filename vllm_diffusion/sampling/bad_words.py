@@ -232,16 +232,16 @@ class BadWordsOp(LogitsOp):
         self.single.copy_to_device()
         self.words.copy_to_device()
 
-    def apply(self, logits_NV: Tensor, of: Canvases) -> None:
-        rows = asked_rows(of, self.single.length_S > 0, logits_NV.device)
+    def apply(self, logits_NV: Tensor, batch: Canvases) -> None:
+        rows = asked_rows(batch, self.single.length_S > 0, logits_NV.device)
         if rows is not None:
             ids_PK = self.single.of(rows.slot_Q)[rows.request_P]
             forbid(logits_NV, rows.row_P[:, None], ids_PK)
-        if (words := self.rule(of)) is not None:
-            self._forbid_words(logits_NV, of, words)
+        if (words := self.rule(batch)) is not None:
+            self._forbid_words(logits_NV, batch, words)
 
-    def _forbid_words(self, logits_NV: Tensor, of: Canvases, words: BadWords) -> None:
-        host = np.stack((of.slot_B, of.row_start_B, of.num_rows_B))
+    def _forbid_words(self, logits_NV: Tensor, batch: Canvases, words: BadWords) -> None:
+        host = np.stack((batch.slot_B, batch.row_start_B, batch.num_rows_B))
         slot_B, row_start_B, num_rows_B = to_device(host, logits_NV.device).unbind(0)
         is_forbidden_BX, position_BX, token_BX = forbidden(
             words, self.canvas.tokens_SL[slot_B], ~self.canvas.masked_SL[slot_B]
@@ -254,12 +254,12 @@ class BadWordsOp(LogitsOp):
     def has_rule(self, slot: int) -> bool:
         return bool(self.words.num_S[slot])
 
-    def rule(self, of: Canvases) -> BadWords | None:
+    def rule(self, batch: Canvases) -> BadWords | None:
         """The words of several tokens of the step's requests, where any has some."""
-        if not self.words.num_S[of.slot_B].any():
+        if not self.words.num_S[batch.slot_B].any():
             return None
         device = self.canvas.tokens_SL.device
-        host = np.stack((of.slot_B, self.params.prompt_len[of.slot_B]))
+        host = np.stack((batch.slot_B, self.params.prompt_len[batch.slot_B]))
         slot_B, prompt_len_B = to_device(host, device).unbind(0)
         words_BWK = self.words.of(slot_B)
         before_C = torch.arange(1 - words_BWK.shape[2], 0, device=device)

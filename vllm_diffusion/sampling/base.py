@@ -54,7 +54,7 @@ class Feature(Protocol):
 class LogitsOp(Feature, Protocol):
     """Changes logits."""
 
-    def apply(self, logits_NV: Tensor, of: Canvases) -> None:
+    def apply(self, logits_NV: Tensor, batch: Canvases) -> None:
         """In place, on the rows of those that ask; called where somebody of the step does."""
         ...
 
@@ -62,7 +62,7 @@ class LogitsOp(Feature, Protocol):
         """Does the slot's request need a ``StepRule``: such steps run in torch."""
         return False
 
-    def rule(self, of: Canvases) -> StepRule | None:
+    def rule(self, batch: Canvases) -> StepRule | None:
         """What the step has to heed once the candidates are known."""
         return None
 

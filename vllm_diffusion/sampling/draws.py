@@ -57,7 +57,7 @@ class DrawnRows:
             return []
         return [cut for cut in self.cuts if cut.asks_S[slot_N].any()]
 
-    def draws(self, of: Canvases, step_S: Tensor, total_len_S: Tensor) -> Draws | None:
+    def draws(self, batch: Canvases, step_S: Tensor, total_len_S: Tensor) -> Draws | None:
         """The logits rows of requests with a temperature; None when there are none.
 
         A draft is greedy: how it is made decides the speed alone. Its verification
@@ -65,21 +65,21 @@ class DrawnRows:
         position after it, and by no step.
 
         Args:
-            of: the step's canvases.
+            batch: the step's canvases.
             step_S: int64 (S,), steps that each slot's block has had.
             total_len_S: int32 (S,), known tokens of each slot.
         """
         params = self.params
-        is_drawn = params.temperature.np[of.slot_B] > 0
-        if of.is_draft_B is not None:
-            is_drawn &= ~of.is_draft_B
+        is_drawn = params.temperature.np[batch.slot_B] > 0
+        if batch.is_draft_B is not None:
+            is_drawn &= ~batch.is_draft_B
         if not np.count_nonzero(is_drawn):
             return None
-        picked, offset, row, slot = rows_of(of, is_drawn)
+        picked, offset, row, slot = rows_of(batch, is_drawn)
         is_verify = np.zeros_like(row)
-        if of.is_verify_B is not None:
-            is_verify = of.is_verify_B[is_drawn][picked].astype(np.int64)
-        asked = self._asked(of.slot_B[is_drawn])
+        if batch.is_verify_B is not None:
+            is_verify = batch.is_verify_B[is_drawn][picked].astype(np.int64)
+        asked = self._asked(batch.slot_B[is_drawn])
         asks = [cut.asks_S[slot] for cut in asked]
         host = np.stack((offset + is_verify, row, slot, is_verify, *asks))
         offset_N, row_N, slot_N, is_verify_N, *asks_N = to_device(host, step_S.device).unbind(0)

@@ -67,25 +67,25 @@ class Extras:
         """Does any request of the batch ask for anything of its logits or scores."""
         return bool(self.asks_S[slot_R].any())
 
-    def before(self, logits_NV: Tensor, of: Canvases) -> Notes | None:
+    def before(self, logits_NV: Tensor, batch: Canvases) -> Notes | None:
         """Change the logits in place; the notes that ``after`` needs."""
-        if not self.are_asked(of.slot_B):
+        if not self.are_asked(batch.slot_B):
             return None
-        notes = self.logprobs.note(logits_NV, of) if self.logprobs.is_raw else None
+        notes = self.logprobs.note(logits_NV, batch) if self.logprobs.is_raw else None
         for op in self.ops:
-            if op.asks_S[of.slot_B].any():
-                op.apply(logits_NV, of)
-        return notes if self.logprobs.is_raw else self.logprobs.note(logits_NV, of)
+            if op.asks_S[batch.slot_B].any():
+                op.apply(logits_NV, batch)
+        return notes if self.logprobs.is_raw else self.logprobs.note(logits_NV, batch)
 
     def has_rule(self, slot: int) -> bool:
         """Does the slot's request ask for something that only the step in torch heeds."""
         return any(op.has_rule(slot) for op in self.ops)
 
-    def rules(self, of: Canvases) -> list[StepRule]:
+    def rules(self, batch: Canvases) -> list[StepRule]:
         """What the step has to heed once the candidates are known."""
-        if not self.are_asked(of.slot_B):
+        if not self.are_asked(batch.slot_B):
             return []
-        return [rule for op in self.ops if (rule := op.rule(of)) is not None]
+        return [rule for op in self.ops if (rule := op.rule(batch)) is not None]
 
     def after(
         self, notes: Notes | None, tokens_RL: Tensor, num_emitted_R: Tensor

@@ -44,7 +44,7 @@ class LogitBias(LogitsOp):
         self.ids.copy_to_device()
         self.bias.copy_to_device()
 
-    def apply(self, logits_NV: Tensor, of: Canvases) -> None:
-        if (rows := asked_rows(of, self.asks_S, logits_NV.device)) is not None:
+    def apply(self, logits_NV: Tensor, batch: Canvases) -> None:
+        if (rows := asked_rows(batch, self.asks_S, logits_NV.device)) is not None:
             ids_PK = self.ids.of(rows.slot_Q)[rows.request_P]
             add_bias(logits_NV, rows.row_P, ids_PK, self.bias.of(rows.slot_Q)[rows.request_P])

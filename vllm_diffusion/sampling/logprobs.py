@@ -198,18 +198,18 @@ class AcceptedLogprobs:
         self._scored_PL = torch.cat((self._scored_PL, new_PL))
         self._free += range(num_places, num_places + more)
 
-    def note(self, logits_NV: Tensor, of: Canvases) -> Notes | None:
+    def note(self, logits_NV: Tensor, batch: Canvases) -> Notes | None:
         """Keep the rows of the requests that ask, and their canvases, over the step."""
-        asks_B = self.num_top_S[of.slot_B] != NOT_ASKED
+        asks_B = self.num_top_S[batch.slot_B] != NOT_ASKED
         if not asks_B.any():
             return None
         device = logits_NV.device
-        num_rows_Q, slots = of.num_rows_B[asks_B], of.slot_B[asks_B]
-        requests = of.request_B[asks_B]
+        num_rows_Q, slots = batch.num_rows_B[asks_B], batch.slot_B[asks_B]
+        requests = batch.request_B[asks_B]
         first_Q = np.cumsum(num_rows_Q) - num_rows_Q
         host = np.stack((requests, slots, self.place_S[slots], first_Q, num_rows_Q))
         columns_5Q = to_device(host, device)
-        rows = rows_of(of, asks_B)
+        rows = rows_of(batch, asks_B)
         rows_4P = to_device(rows, device)
         logits_PV = logits_NV[rows_4P[2]].float()
         logits_PV[:, self.canvas.mask_id] = -torch.inf

@@ -41,17 +41,17 @@ class MinTokens(LogitsOp):
     def copy_to_device(self) -> None:
         self.stops.copy_to_device()
 
-    def apply(self, logits_NV: Tensor, of: Canvases) -> None:
+    def apply(self, logits_NV: Tensor, batch: Canvases) -> None:
         device = logits_NV.device
-        if (rows := asked_rows(of, self.asks_S, device)) is None:
+        if (rows := asked_rows(batch, self.asks_S, device)) is None:
             return
         request_P = rows.request_P
         position_P = self.req_states.total_len.gpu[rows.slot_Q].long()[request_P] + rows.offset_P
-        if of.is_verify_B is not None:
+        if batch.is_verify_B is not None:
             # A row of a verification speaks of the position after it.
-            is_verify_Q = to_device(of.is_verify_B[rows.asks_B].astype(np.int64), device)
+            is_verify_Q = to_device(batch.is_verify_B[rows.asks_B].astype(np.int64), device)
             position_P = position_P + is_verify_Q[request_P]
-        min_len_Q = to_device(self.min_len_S[of.slot_B[rows.asks_B]], device)
+        min_len_Q = to_device(self.min_len_S[batch.slot_B[rows.asks_B]], device)
         is_early_P1 = (position_P < min_len_Q[request_P])[:, None]
         ids_PK = self.stops.of(rows.slot_Q)[request_P]
         # The mask token is forbidden anyway.

@@ -117,23 +117,23 @@ class PenaltiesOp(LogitsOp):
     def copy_to_device(self) -> None:
         """A step copies what it needs."""
 
-    def apply(self, logits_NV: Tensor, of: Canvases) -> None:
+    def apply(self, logits_NV: Tensor, batch: Canvases) -> None:
         device = logits_NV.device
-        if (rows := asked_rows(of, self.asks_S, device)) is None:
+        if (rows := asked_rows(batch, self.asks_S, device)) is None:
             return
-        history, own_QL = self._history(of, rows)
+        history, own_QL = self._history(batch, rows)
         own_P = own_QL[rows.request_P, rows.offset_P]
-        penalties_3Q = to_device(self.penalties_3S[:, of.slot_B[rows.asks_B]], device)
+        penalties_3Q = to_device(self.penalties_3S[:, batch.slot_B[rows.asks_B]], device)
         penalties = Penalties(*penalties_3Q.unbind(0))
         penalize(logits_NV, rows.row_P, rows.request_P, own_P, history, penalties)
 
-    def _history(self, of: Canvases, rows: AskedRows) -> tuple[History, Tensor]:
+    def _history(self, batch: Canvases, rows: AskedRows) -> tuple[History, Tensor]:
         """And the accepted token at each canvas position, (Q, L), -1 where that is masked."""
-        slot_Q, slots = rows.slot_Q, of.slot_B[rows.asks_B]
+        slot_Q, slots = rows.slot_Q, batch.slot_B[rows.asks_B]
         prompt_len_Q1 = to_device(self.params.prompt_len[slots], slot_Q.device)[:, None]
         # A query ends behind the known tokens.
         all_ids_ST = self.req_states.all_token_ids.gpu
-        longest = min(int(of.end_B[rows.asks_B].max()), all_ids_ST.shape[1])
+        longest = min(int(batch.end_B[rows.asks_B].max()), all_ids_ST.shape[1])
         position_T = torch.arange(longest, device=slot_Q.device)
         is_known_QT = position_T < self.req_states.total_len.gpu[slot_Q][:, None]
         in_prompt_QT = is_known_QT & (position_T < prompt_len_Q1)

@@ -33,13 +33,15 @@ class AskedRows(NamedTuple):
     slot_Q: Tensor
 
 
-def asked_rows(of: Canvases, asks_S: NDArray[np.bool_], device: torch.device) -> AskedRows | None:
+def asked_rows(
+    batch: Canvases, asks_S: NDArray[np.bool_], device: torch.device
+) -> AskedRows | None:
     """Of the step's requests that ask; None where nobody does."""
-    asks_B = asks_S[of.slot_B]
+    asks_B = asks_S[batch.slot_B]
     if not asks_B.any():
         return None
-    request_P, offset_P, row_P, _ = to_device(rows_of(of, asks_B), device).unbind(0)
-    slot_Q = to_device(of.slot_B[asks_B], device)
+    request_P, offset_P, row_P, _ = to_device(rows_of(batch, asks_B), device).unbind(0)
+    slot_Q = to_device(batch.slot_B[asks_B], device)
     return AskedRows(asks_B, request_P, offset_P, row_P, slot_Q)
 
 

@@ -163,11 +163,13 @@ class DiffusionSampler:
                 scale_N = np.repeat(scale_R, view.num_rows_R)
                 logits_NV = guide(logits_NV, scale_N > 0, scale_N)
             notes = self.extras.before(logits_NV, canvases)
-            of = canvases.to_device(self.total_len_S)
-            tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), of)
-            sampled_RL[of.request_B] = tokens_BL
-            num_sampled_R[of.request_B] = num_emitted_B.int()
-            num_rejected_R[of.request_B] = of.num_rejected(self.mask_group, num_emitted_B).int()
+            batch = canvases.to_device(self.total_len_S)
+            tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), batch)
+            sampled_RL[batch.request_B] = tokens_BL
+            num_sampled_R[batch.request_B] = num_emitted_B.int()
+            num_rejected_R[batch.request_B] = batch.num_rejected(
+                self.mask_group, num_emitted_B
+            ).int()
             if view.is_draft_R is not None:
                 self.is_drafted_S[view.slot_R] = view.is_draft_R
         logprobs = self.extras.after(notes, sampled_RL, num_sampled_R)
@@ -178,31 +180,31 @@ class DiffusionSampler:
         borders = input_batch.cu_num_logits_np
         return view, canvases_of(view, borders, self.params, self.plan, self.max_model_len)
 
-    def _draws(self, of: Canvases) -> Draws | None:
-        return self.extras.drawn.draws(of, self.canvas.step_S, self.total_len_S)
+    def _draws(self, batch: Canvases) -> Draws | None:
+        return self.extras.drawn.draws(batch, self.canvas.step_S, self.total_len_S)
 
     def _step(
-        self, logits_NV: Tensor, draws: Draws | None, of: CanvasTensors
+        self, logits_NV: Tensor, draws: Draws | None, batch: CanvasTensors
     ) -> tuple[Tensor, Tensor]:
         """Denoise; returns tokens (B, L) whose first so many (B,) are emitted."""
-        canvas, slot_B = self.canvas, of.slot_B
+        canvas, slot_B = self.canvas, batch.slot_B
         step_B = canvas.step_S[slot_B]
-        guided = self.grammars.of_step(of.host) if self.grammars is not None else None
+        guided = self.grammars.of_step(batch.host) if self.grammars is not None else None
         tokens_BL, masked_BL, texts = canvas.tokens_SL[slot_B], canvas.masked_SL[slot_B], None
         if guided is not None:
             texts, draws = guided.texts(logits_NV, tokens_BL, masked_BL, draws)
-        last_row_B1 = (of.num_rows_B - 1)[:, None]
+        last_row_B1 = (batch.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,
-            of.row_start_B[:, None] + torch.minimum(self.position_L, last_row_B1),
+            batch.row_start_B[:, None] + torch.minimum(self.position_L, last_row_B1),
             self.plan.mask_id,
             draws,
         )
         if texts is not None:
             answer = texts.over(answer)
             tokens_BL, masked_BL = texts.fill(tokens_BL, masked_BL)
-        params = self._step_params(of)
-        rules = self._rules(of, step_B, params.policies)
+        params = self._step_params(batch)
+        rules = self._rules(batch, step_B, params.policies)
         if guided is not None:
             rules.append(guided)
         result = denoise(tokens_BL, masked_BL, step_B, answer, params, rules)
@@ -212,12 +214,12 @@ class DiffusionSampler:
         next_BL = torch.where(is_done_B1, canvas.mask_id, result.tokens_BL)
         masked_BL = result.masked_BL | is_done_B1
         new_BL, next_step_B = result.tokens_BL, result.step_B
-        if of.is_seed_B is not None:
-            next_step_B = torch.where(of.is_seed_B, step_B, next_step_B)
-        if of.is_verify_B is not None:
-            assert of.is_draft_B is not None
+        if batch.is_seed_B is not None:
+            next_step_B = torch.where(batch.is_seed_B, step_B, next_step_B)
+        if batch.is_verify_B is not None:
+            assert batch.is_draft_B is not None
             new_BL, num_emitted_B, next_BL, masked_BL = self._speculated(
-                of, tokens_BL, answer, params, result
+                batch, tokens_BL, answer, params, result
             )
             is_done_B1 = (num_emitted_B > 0)[:, None]
         if guided is not None:
@@ -229,31 +231,31 @@ class DiffusionSampler:
             canvas.post_step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, result.post_step_B)
         return new_BL, num_emitted_B
 
-    def _step_params(self, of: CanvasTensors) -> StepParams:
-        params, slot_B = self.params, of.slot_B
+    def _step_params(self, batch: CanvasTensors) -> StepParams:
+        params, slot_B = self.params, batch.slot_B
         return StepParams(
-            policies=params.policies_in(of.host.slot_B),
+            policies=params.policies_in(batch.host.slot_B),
             policy_B=params.policy.gpu[slot_B],
             threshold_B=params.threshold.gpu[slot_B],
             max_steps_B=params.max_steps.gpu[slot_B],
-            block_length_B=of.block_length_B,
-            width_B=of.width_B,
-            limit_B=params.max_len.gpu[slot_B].clamp(max=self.max_model_len) - of.total_len_B,
+            block_length_B=batch.block_length_B,
+            width_B=batch.width_B,
+            limit_B=params.max_len.gpu[slot_B].clamp(max=self.max_model_len) - batch.total_len_B,
             stop_ids_BE=params.stop_ids.gpu[slot_B],
         )
 
     def _rules(
-        self, of: CanvasTensors, step_B: Tensor, policies: tuple[str, ...]
+        self, batch: CanvasTensors, step_B: Tensor, policies: tuple[str, ...]
     ) -> list[StepRule]:
         """What some of the step's requests ask for, in the order in which it is done."""
-        params, slot_B, slot_np = self.params, of.slot_B, of.host.slot_B
+        params, slot_B, slot_np = self.params, batch.slot_B, batch.host.slot_B
         rules: list[StepRule] = []
-        if of.is_seed_B is not None:
-            rules.append(Seeds(of.num_rows_B, of.width_B))
+        if batch.is_seed_B is not None:
+            rules.append(Seeds(batch.num_rows_B, batch.width_B))
         if (params.sub_block.np[slot_np] < params.block_length.np[slot_np]).any():
             rules.append(SubBlocks(params.sub_block.gpu[slot_B]))
         if "origin" in policies:
-            position_BL = of.total_len_B[:, None] + self.position_L
+            position_BL = batch.total_len_B[:, None] + self.position_L
             seed_B1 = params.seed.gpu[slot_B][:, None]
             rules.append(Chances(uniform(seed_B1, position_BL, step_B[:, None])))
         if np.isfinite(params.edit_threshold.np[slot_np]).any():
@@ -264,11 +266,11 @@ class DiffusionSampler:
                     post_step_B=self.canvas.post_step_S[slot_B],
                 )
             )
-        return rules + self.extras.rules(of.host)
+        return rules + self.extras.rules(batch.host)
 
     def _speculated(
         self,
-        of: CanvasTensors,
+        batch: CanvasTensors,
         tokens_BL: Tensor,
         answer: Candidates,
         params: StepParams,
@@ -279,20 +281,20 @@ class DiffusionSampler:
         Returns tokens (B, L) and how many of them (B,) are emitted; tokens and
         mask (B, L) of the canvases after that.
         """
-        assert of.is_verify_B is not None and of.is_draft_B is not None
+        assert batch.is_verify_B is not None and batch.is_draft_B is not None
         text_BL, num_verified_B, seed_B = verify(
-            tokens_BL, answer.token_BL, of.width_B, params.limit_B, params.stop_ids_BE
+            tokens_BL, answer.token_BL, batch.width_B, params.limit_B, params.stop_ids_BE
         )
-        is_verify_B1 = of.is_verify_B[:, None]
+        is_verify_B1 = batch.is_verify_B[:, None]
         # A draft is only emitted as far as it was verified.
-        num_emitted_B = torch.where(of.is_draft_B, 0, result.num_emitted_B)
-        num_emitted_B = torch.where(of.is_verify_B, num_verified_B, num_emitted_B)
+        num_emitted_B = torch.where(batch.is_draft_B, 0, result.num_emitted_B)
+        num_emitted_B = torch.where(batch.is_verify_B, num_verified_B, num_emitted_B)
         new_BL = torch.where(is_verify_B1, text_BL, result.tokens_BL)
         is_done_B1 = (num_emitted_B > 0)[:, None]
         masked_BL = result.masked_BL | is_done_B1
-        masked_BL[:, 0] &= ~of.is_verify_B
+        masked_BL[:, 0] &= ~batch.is_verify_B
         next_BL = torch.where(is_done_B1, self.canvas.mask_id, new_BL)
-        next_BL[:, 0] = torch.where(of.is_verify_B, seed_B, next_BL[:, 0])
+        next_BL[:, 0] = torch.where(batch.is_verify_B, seed_B, next_BL[:, 0])
         return new_BL, num_emitted_B, next_BL, masked_BL
 
 
