@@ -176,7 +176,7 @@ VD_EXPORT void vd_constrained_settle(const vd::Slots* slots, vd::Follow* follows
                                      int32_t* num_emitted, int32_t* num_rejected,
                                      uint8_t* is_left) {
   vd::ConstrainedStep(*slots, follows, {requests, slot, row_border, rejected})
-      .settle({tokens, num_emitted, num_rejected}, is_left);
+      .converge({tokens, num_emitted, num_rejected}, is_left);
 }
 
 }  // extern "C"

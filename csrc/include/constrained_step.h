@@ -38,11 +38,11 @@ class ConstrainedStep {
     }
   }
 
-  void settle(const Outcome& out, uint8_t* is_left) {
+  void converge(const Outcome& out, uint8_t* is_left) {
     const Denoiser denoiser(slots_, {});
     for (int64_t r = 0; r < batch_.size; ++r) {
       const int64_t slot = batch_.slot[r];
-      denoiser.settle(batch_, r, out);
+      denoiser.converge(batch_, r, out);
       is_left[r] = 0;
       Follow& follow = follows_[slot];
       if (!follow.automaton || out.num_emitted[r] == 0) continue;

@@ -73,7 +73,7 @@ class Denoiser {
   void run(const Batch& batch, const Outcome& out) {
     for (int64_t r = 0; r < batch.size; ++r) {
       fill(batch, r);
-      settle(batch, r, out);
+      converge(batch, r, out);
     }
   }
 
@@ -87,7 +87,7 @@ class Denoiser {
   }
 
   // Says what of the canvas is emitted, and makes room for a fresh one where all of it is.
-  void settle(const Batch& batch, int64_t r, const Outcome& out) const {
+  void converge(const Batch& batch, int64_t r, const Outcome& out) const {
     const int64_t slot = batch.slot[r], width = batch.width(r);
     int64_t* const shown = out.tokens + r * slots_.length;
     out.num_emitted[r] = out.num_rejected[r] = 0;

@@ -17,14 +17,14 @@ from vllm_diffusion.family.rows import (
     SDAR,
     STABLE_DIFFCODER,
 )
+from vllm_diffusion.request.lexical import read_lexical
 from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import DecodePlan, make_plan
 from vllm_diffusion.request.sampling import read_sampling
-from vllm_diffusion.request.wording import read_wording
 from vllm_diffusion.structured.limits import read_limits
 
 FOLDERS = (
-    *("request/params.py", "request/plan.py", "request/wording.py", "request/sampling.py"),
+    *("request/params.py", "request/plan.py", "request/lexical.py", "request/sampling.py"),
     "structured/limits.py",
 )
 ODD: tuple[Any, ...] = (None, True, "x", "é" * 300, -1, float("nan"), 10**400, [1], {"a": 1})
@@ -115,7 +115,7 @@ def cases(_: Path) -> Iterator[Case]:
         yield Case(f"request to {record.architecture}: {named(sent)}", call)
     for fields in WORDS:
         sent = {f"diffusion_{name}": value for name, value in fields.items()}
-        yield Case(f"words: {named(sent)}", partial(read_wording, sent))
+        yield Case(f"words: {named(sent)}", partial(read_lexical, sent))
     for value in (*ODD[1:], 101):
         sent = {"top_n_sigma": value}
         yield Case(f"sampling: {named(sent)}", partial(read_sampling, sent))

@@ -203,7 +203,7 @@ def _budget(record: FamilyRecord, said: dict[str, Any], served: dict[str, Any]) 
 def _level(level: str) -> None:
     params = SamplingParams(extra_args={reasoning.LEVEL: level})
     request = SimpleNamespace(sampling_params=params, prompt_token_ids=[5])
-    reasoning.settle(request, server_of(SDAR))  # type: ignore[arg-type]
+    reasoning.resolve_effort(request, server_of(SDAR))  # type: ignore[arg-type]
 
 
 def _template(**asked: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from tests.refusals.decode import named
 from tests.refusals.record import Case
 from tests.unit.structured_inputs import LIMITS, tiny_vocabulary
-from vllm_diffusion.request.wording import Wording
+from vllm_diffusion.request.lexical import LexicalConstraints
 from vllm_diffusion.structured.compiler import Compiler
 from vllm_diffusion.structured.constraint import Constraint
 from vllm_diffusion.structured.lexical import spec_of
@@ -127,7 +127,7 @@ FORMATS += [{"format": {"type": "qwen_xml_parameter", "json_schema": schema}} fo
 OTHERS: list[tuple[str, str]] = [
     ("choice", "[]"), ("choice", "5"), ("choice", "[5]"), ("choice", '["\\ud800"]'),
     ("grammar", " "),
-    ("lexical", spec_of(Wording(keywords=("abc", "xyz"), max_chars=5))),
+    ("lexical", spec_of(LexicalConstraints(keywords=("abc", "xyz"), max_chars=5))),
 ]  # fmt: skip
 
 NARROW: list[tuple[str, Any, Limits]] = [

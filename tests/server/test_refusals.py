@@ -156,7 +156,7 @@ FOX = {"diffusion_keywords": ["fox"]}
     ],
     ids=str,
 )
-def test_wordings(
+def test_lexicals(
     client: Client, words: dict[str, Any], fields: dict[str, Any], message: str
 ) -> None:
     xargs = {f"diffusion_{name}": value for name, value in words.items()}

@@ -21,7 +21,7 @@ pytest.importorskip("msgspec")
 import msgspec
 
 from tests.unit.structured_inputs import LIMITS, tiny_spec, tiny_vocabulary
-from vllm_diffusion.request.wording import Wording
+from vllm_diffusion.request.lexical import LexicalConstraints
 from vllm_diffusion.structured import service as module
 from vllm_diffusion.structured.compile_process import _answer
 from vllm_diffusion.structured.compiled import Compiled
@@ -191,7 +191,7 @@ CONSTRAINTS = [
     Constraint("choice", '["a", "é"]'),
     Constraint("json", '{"type": "object"}'),
     Constraint("json", '{"not": {"type": "null"}, "pattern": "^x+$"}'),
-    Constraint("lexical", spec_of(Wording(("é",), min_chars=3))),
+    Constraint("lexical", spec_of(LexicalConstraints(("é",), min_chars=3))),
 ]
 
 

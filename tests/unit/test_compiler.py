@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("llguidance")
 
 from tests.unit.structured_inputs import LIMITS, tiny_vocabulary
-from vllm_diffusion.request.wording import Wording
+from vllm_diffusion.request.lexical import LexicalConstraints
 from vllm_diffusion.structured.compiled import Compiled
 from vllm_diffusion.structured.compiler import Compiler
 from vllm_diffusion.structured.constraint import Constraint, RefusedError
@@ -121,8 +121,8 @@ OTHERS: list[tuple[str, Any, str]] = [
     ("grammar", 'start: "a" b\nb: "c" | "(" b ")"', "grammar"),
     ("structural_tag", tag({"type": "json_schema", "json_schema": obj({"a": DAY})}), "tokens"),
     ("structural_tag", tag({"type": "json_schema", "json_schema": {}}), "grammar"),
-    ("lexical", spec_of(Wording(keywords=("k", "-'\u03a9"))), "tokens"),
-    ("lexical", spec_of(Wording(keywords=("k",), min_chars=9)), "lexical"),
+    ("lexical", spec_of(LexicalConstraints(keywords=("k", "-'\u03a9"))), "tokens"),
+    ("lexical", spec_of(LexicalConstraints(keywords=("k",), min_chars=9)), "lexical"),
 ]
 
 

@@ -151,7 +151,7 @@ def test_the_front_end_parses_once(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = validation.take(taken, server.model_config)
     assert constraint_of(taken, server) is None
     request: Any = SimpleNamespace(sampling_params=taken.clone(), prompt_token_ids=[5])
-    reasoning.settle(request, server)
+    reasoning.resolve_effort(request, server)
     validation.check_prompt(request, server)
     compilation.attach(request, server, None)
     assert set(request.sampling_params.extra_args) == {"other", PARSED}

@@ -22,7 +22,7 @@ from vllm_diffusion.family.record import FamilyRecord
 from vllm_diffusion.family.rows import LLADA, LLADA2, NEMOTRON_LABS, SDAR
 from vllm_diffusion.request.parsed import PARSED
 from vllm_diffusion.request.plan import make_plan
-from vllm_diffusion.server.reasoning import settle
+from vllm_diffusion.server.reasoning import resolve_effort
 from vllm_diffusion.server.request_models import ChatRequest
 from vllm_diffusion.server.routes import take_routes
 from vllm_diffusion.server.validation import check_prompt
@@ -76,7 +76,7 @@ def settled(
     given = (extra or {}) | ({"reasoning_effort": level} if level else {})
     params = SamplingParams(**fields, extra_args=given or None)
     request: Any = SimpleNamespace(sampling_params=params, prompt_token_ids=prompt)
-    settle(request, config or config_of())
+    resolve_effort(request, config or config_of())
     return params
 
 

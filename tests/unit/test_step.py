@@ -40,7 +40,7 @@ def assert_same(result: StepResult, expected: StepResult) -> None:
 
 
 @given(seed=seeds, num=nums, length=lengths)
-def test_settled_positions_never_change(seed: int, num: int, length: int) -> None:
+def test_converged_positions_never_change(seed: int, num: int, length: int) -> None:
     """But for the edits that a request has asked for."""
     step = random_step(seed, num, length)
     result = step.run()

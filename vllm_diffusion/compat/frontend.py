@@ -181,14 +181,14 @@ def prompt_validation() -> None:
         if not serves(self.model_config):
             return original(self, request_id, prompt, params, *args, **kwargs)
         from vllm_diffusion.server.compilation import attach
-        from vllm_diffusion.server.reasoning import settle
+        from vllm_diffusion.server.reasoning import resolve_effort
         from vllm_diffusion.server.validation import check_prompt
         from vllm_diffusion.server.validation import take as take_request
 
         if hasattr(params, "structured_outputs"):
             params = take_request(params, self.model_config)
         request = original(self, request_id, prompt, params, *args, **kwargs)
-        settle(request, self.vllm_config)
+        resolve_effort(request, self.vllm_config)
         check_prompt(request, self.vllm_config)
         attach(request, self.vllm_config, self.tokenizer)
         return request

@@ -6,6 +6,7 @@ Torch alone; batched over requests; no host sync.
 - ``canvas``: the canvases of all requests: tokens, what is masked, steps
 - ``sample``, ``random``: candidate tokens and how sure the model is of them; counter-based draws
 - ``accept``, ``schedule``, ``policies``: which positions are accepted
-- ``settle``, ``edit``, ``verify``: when a block is finished; edits; drafts against the causal mode
+- ``converge``, ``edit``, ``verify``: when a block is finished; edits; drafts against the causal
+  mode
 - ``rules``: what some requests ask of a step beside a policy: seeds, sub-blocks, chance
 """

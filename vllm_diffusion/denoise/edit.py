@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vllm_diffusion.denoise.settle import first_stop
+from vllm_diffusion.denoise.converge import first_stop
 from vllm_diffusion.denoise.step import Changes, StepParams, StepResult, StepRule
 
 

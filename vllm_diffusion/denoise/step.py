@@ -4,7 +4,7 @@
 
 Shape suffixes: B requests in the step, L canvas length, E stop ids a request.
 
-What every policy is held to stands in ``accept`` and ``settle``, not in the
+What every policy is held to stands in ``accept`` and ``converge``, not in the
 policies: settled positions change only by an edit, each unfinished canvas
 accepts at least one position (so a block of L positions takes at most L steps;
 ``origin`` alone may accept none, its clock ends it), and a block ends when no
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from vllm_diffusion.denoise.accept import accepted_positions
+from vllm_diffusion.denoise.converge import num_settled
 from vllm_diffusion.denoise.policies import StepView
 from vllm_diffusion.denoise.sample import Candidates
-from vllm_diffusion.denoise.settle import num_settled
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vllm_diffusion.denoise.settle import first_stop, first_true
+from vllm_diffusion.denoise.converge import first_stop, first_true
 
 
 def verify(

@@ -163,7 +163,7 @@ class ConstrainedDenoiser:
         """Fill the canvases; masks rows of the logits in place.
 
         Returns:
-            (R,): 1 where the canvas is to be walked in Python, before ``settle``.
+            (R,): 1 where the canvas is to be walked in Python, before ``converge``.
         """
         check_row_stats(logits_NV, self.denoiser.slots.mask_id)
         is_left_R = np.empty(len(requests.slot_R), np.uint8)
@@ -183,7 +183,7 @@ class ConstrainedDenoiser:
         )
         return is_left_R
 
-    def settle(self, requests: Requests) -> tuple[Outcome, NDArray[np.uint8]]:
+    def converge(self, requests: Requests) -> tuple[Outcome, NDArray[np.uint8]]:
         """Say what is emitted, and start the canvases behind; (R,) as ``fill``."""
         outcome, addresses = self.denoiser.outcome(requests)
         is_left_R = np.empty(len(requests.slot_R), np.uint8)

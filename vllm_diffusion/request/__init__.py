@@ -1,6 +1,6 @@
 """What one request asks for, checked once. [every process]
 
-- ``params``, ``effort``, ``wording``: its ``diffusion_*`` fields, levels of effort, its words
+- ``params``, ``effort``, ``lexical``: its ``diffusion_*`` fields, levels of effort, its words
 - ``sampling``: sampling fields that vLLM lacks
 - ``plan``: how a loaded checkpoint is decoded, and what wins over what
 - ``parsed``: all of it as one object, and what of it travels to the engine

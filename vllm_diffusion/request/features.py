@@ -119,12 +119,12 @@ def _other_form(asked: Asked) -> Found | None:
 
 def _words(asked: Asked) -> Found | None:
     parsed = asked.parsed
-    return None if parsed.wording is None else Found(parsed.wording_field, None)
+    return None if parsed.lexical is None else Found(parsed.lexical_field, None)
 
 
 def _stop_too_early(asked: Asked) -> Found | None:
-    wording, stop = asked.parsed.wording, asked.params.stop
-    needs_more = wording is not None and (wording.keywords or wording.min_chars)
+    lexical, stop = asked.parsed.lexical, asked.params.stop
+    needs_more = lexical is not None and (lexical.keywords or lexical.min_chars)
     return Found("stop", stop) if needs_more and stop else None
 
 

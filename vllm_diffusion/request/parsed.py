@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vllm_diffusion.request.field_errors import PREFIX, InvalidFieldError
+from vllm_diffusion.request.lexical import LEXICAL_PARSERS, LexicalConstraints, read_lexical
 from vllm_diffusion.request.params import DecodeParams, read_fields
 from vllm_diffusion.request.plan import DecodePlan
 from vllm_diffusion.request.sampling import read_sampling
-from vllm_diffusion.request.wording import WORDING_PARSERS, Wording, read_wording
 
 PARSED = "_diffusion"
 """The key of ``extra_args``."""
@@ -42,16 +42,16 @@ class ParsedRequest:
     """The client's ``diffusion_*`` fields as they were sent, for messages."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Its decode fields without their prefix, each checked."""
-    wording: Wording | None = None
+    lexical: LexicalConstraints | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ParsedRequest:
         """vLLM copies a request's parameters; nothing of this one is ever changed."""
         return self
 
     @property
-    def wording_field(self) -> str:
+    def lexical_field(self) -> str:
         """The field that a message about the request's words names."""
-        return next(PREFIX + name for name in WORDING_PARSERS if PREFIX + name in self.sent)
+        return next(PREFIX + name for name in LEXICAL_PARSERS if PREFIX + name in self.sent)
 
     def is_walked(self, params: Any) -> bool:
         """Is the text followed token by token (``structured.frontier``)?"""
@@ -81,9 +81,9 @@ def parse(extra_args: Mapping[str, Any] | None, plan: DecodePlan) -> ParsedReque
     sent = {key: value for key, value in (extra_args or {}).items() if key.startswith(PREFIX)}
     if not sent:
         return ParsedRequest(decode=plan.defaults)
-    fields = read_fields(sent, prefix=PREFIX, beside=WORDING_PARSERS)
+    fields = read_fields(sent, prefix=PREFIX, beside=LEXICAL_PARSERS)
     decode = plan.resolved(fields)
-    return ParsedRequest(decode=decode, sent=sent, fields=fields, wording=read_wording(sent))
+    return ParsedRequest(decode=decode, sent=sent, fields=fields, lexical=read_lexical(sent))
 
 
 def received(params: Any, plan: DecodePlan) -> ParsedRequest:
@@ -102,9 +102,9 @@ def received(params: Any, plan: DecodePlan) -> ParsedRequest:
         return _unpacked(packed, plan)
     parsed = parse(params.extra_args, plan)
     asked = params.structured_outputs
-    if parsed.wording is not None or (asked is not None and not asked.all_constraints_none()):
-        name = "structured_outputs" if parsed.wording is None else parsed.wording_field
-        value = asked if parsed.wording is None else parsed.sent[name]
+    if parsed.lexical is not None or (asked is not None and not asked.all_constraints_none()):
+        name = "structured_outputs" if parsed.lexical is None else parsed.lexical_field
+        value = asked if parsed.lexical is None else parsed.sent[name]
         remedy = (
             "vllm_diffusion's front end compiles it, and this request has not passed through one; "
             "send it to a server or an LLM() where the plugin is loaded"

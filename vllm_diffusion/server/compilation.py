@@ -81,7 +81,7 @@ def checks_of(vllm_config: VllmConfig) -> CheckService:
 
 def _field(constraint: Constraint, parsed: ParsedRequest) -> str:
     if constraint.kind == "lexical":
-        return parsed.wording_field
+        return parsed.lexical_field
     return f"structured_outputs.{constraint.kind}"
 
 

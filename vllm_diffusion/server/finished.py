@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from vllm.exceptions import GenerationError
 from vllm.logger import init_logger
 
+from vllm_diffusion.request.lexical import LEXICAL_PARSERS
 from vllm_diffusion.request.params import PREFIX
-from vllm_diffusion.request.wording import WORDING_PARSERS
 from vllm_diffusion.server.compilation import checks_of
 from vllm_diffusion.server.prometheus import CheckedTexts
 from vllm_diffusion.server.structured import constraint_of
@@ -69,7 +69,7 @@ def is_held(params: SamplingParams) -> bool:
     asked = params.structured_outputs
     if asked is not None and not asked.all_constraints_none():
         return True
-    return any(PREFIX + name in (params.extra_args or {}) for name in WORDING_PARSERS)
+    return any(PREFIX + name in (params.extra_args or {}) for name in LEXICAL_PARSERS)
 
 
 async def checked(

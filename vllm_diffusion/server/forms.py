@@ -6,8 +6,8 @@ from typing import Any
 
 from vllm_diffusion.request.conflicts import conflict
 from vllm_diffusion.request.features import Calls
+from vllm_diffusion.request.lexical import LEXICAL_PARSERS
 from vllm_diffusion.request.params import PREFIX
-from vllm_diffusion.request.wording import WORDING_PARSERS
 from vllm_diffusion.server.refusal import refuse, refused_pair
 
 FUNCTIONS = ("function", "custom", "namespace")
@@ -24,7 +24,7 @@ def check_forms(request: Any) -> None:
     if not tools or choice == "none":
         return
     said = request.vllm_xargs or {}
-    words = next((PREFIX + name for name in WORDING_PARSERS if PREFIX + name in said), None)
+    words = next((PREFIX + name for name in LEXICAL_PARSERS if PREFIX + name in said), None)
     form = None if words else _form_of(request)
     if words is None and form is None:
         return

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from vllm_diffusion.structured.budget import Markers
 
 LEVEL = "reasoning_effort"
-"""In ``extra_args``, until ``settle`` has read it."""
+"""In ``extra_args``, until ``converge`` has read it."""
 
 
-def settle(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
+def resolve_effort(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     """Turn the level of a request into fields that the engine reads; without one do nothing.
 
     Called with the request's own copy of its sampling parameters, once its prompt is known.

@@ -8,8 +8,8 @@ from vllm.exceptions import VLLMValidationError
 
 from vllm_diffusion.request.conflicts import NOT_SUPPORTED, Told
 from vllm_diffusion.request.field_errors import PREFIX
+from vllm_diffusion.request.lexical import LEXICAL_PARSERS
 from vllm_diffusion.request.quote import quoted
-from vllm_diffusion.request.wording import WORDING_PARSERS
 
 if TYPE_CHECKING:
     from vllm_diffusion.request.conflicts import Refusal
@@ -50,5 +50,5 @@ def refused_pair(refusal: Refusal) -> VLLMValidationError:
 
 def refused_field(error: InvalidFieldError) -> VLLMValidationError:
     """Of a ``diffusion_*`` field, which says all of it itself."""
-    is_wording = error.field.removeprefix(PREFIX) in WORDING_PARSERS
-    return refused(str(error), error.field, error.value, "value" if is_wording else "text")
+    is_lexical = error.field.removeprefix(PREFIX) in LEXICAL_PARSERS
+    return refused(str(error), error.field, error.value, "value" if is_lexical else "text")

@@ -83,10 +83,10 @@ def constraint_of(params: SamplingParams, vllm_config: VllmConfig) -> Constraint
         VLLMValidationError: it cannot be written down, being nested too deep.
     """
     config = vllm_config.structured_outputs_config
-    wording = parsed_of(params, vllm_config.model_config).wording
+    lexical = parsed_of(params, vllm_config.model_config).lexical
     asked = params.structured_outputs
-    if wording is not None:
-        return Constraint("lexical", spec_of(wording))
+    if lexical is not None:
+        return Constraint("lexical", spec_of(lexical))
     if asked is None or asked.all_constraints_none():
         return None
     kind = next(kind for kind in KINDS if getattr(asked, kind) is not None)

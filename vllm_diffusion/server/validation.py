@@ -124,11 +124,11 @@ def _check_end(params: SamplingParams, parsed: ParsedRequest) -> None:
     Tool calls and ``response_format`` have become a grammar by now, keywords and lengths as well.
     """
     asked = params.structured_outputs
-    is_worded = parsed.wording is not None
+    is_worded = parsed.lexical is not None
     is_free = asked is None or asked.all_constraints_none()
     if (is_free and not is_worded) or params.all_stop_token_ids:
         return
-    field = parsed.wording_field if is_worded else "structured_outputs"
+    field = parsed.lexical_field if is_worded else "structured_outputs"
     raise refused(
         f"{field} cannot be honoured: no end token is known, with which such a text must end; this "
         "checkpoint names none in config.json, generation_config.json or its tokenizer. Add "

@@ -204,17 +204,17 @@ class Compiler:
         return self._grammar(constraint, lark, tuple(hints[:MAX_HINTS]), markers)
 
     def _lexical(self, constraint: Constraint) -> Compiled:
-        wording = read_spec(constraint.spec)
-        matcher = LexicalMatcher.of(wording, self.vocabulary, (self.stop,))
+        lexical = read_spec(constraint.spec)
+        matcher = LexicalMatcher.of(lexical, self.vocabulary, (self.stop,))
         fewest = int(matcher.reading.phrases.need_MS[0, 0])
-        if wording.max_chars is not None and fewest > wording.max_chars:
+        if lexical.max_chars is not None and fewest > lexical.max_chars:
             raise RefusedError(
-                f"max_chars={wording.max_chars} is too few: a text with all keywords has at least "
+                f"max_chars={lexical.max_chars} is too few: a text with all keywords has at least "
                 f"{fewest} characters"
             )
         path = self._end(matcher)
         # Lengths would multiply the states: the matcher alone counts characters.
-        is_free = not wording.min_chars and wording.max_chars is None
+        is_free = not lexical.min_chars and lexical.max_chars is None
         dfa = matcher.reading.phrases.byte_dfa() if is_free else None
         if dfa is not None:
             try:

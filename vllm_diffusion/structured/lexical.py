@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_diffusion.request.wording import Wording
+from vllm_diffusion.request.lexical import LexicalConstraints
 from vllm_diffusion.structured.lexical_dfa import Phrases, phrases_of
 from vllm_diffusion.structured.matcher import Bits, packed, set_bit
 from vllm_diffusion.structured.vocabulary import Vocabulary
@@ -27,18 +27,18 @@ MAX_KEPT = 16
 """States whose tokens are kept, for all requests that ask for the same."""
 
 
-def spec_of(wording: Wording) -> str:
+def spec_of(lexical: LexicalConstraints) -> str:
     """What is asked, as a constraint's text."""
-    return json.dumps(asdict(wording), ensure_ascii=False)
+    return json.dumps(asdict(lexical), ensure_ascii=False)
 
 
-def read_spec(spec: str) -> Wording:
+def read_spec(spec: str) -> LexicalConstraints:
     """The opposite of ``spec_of``."""
     said: dict[str, Any] = json.loads(spec)
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
     }
-    return Wording(**fields)
+    return LexicalConstraints(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Ahead:
     """Tokens that hold nothing that is kept out."""
 
 
-class Reading:
+class LexicalDFA:
     """A vocabulary read with one automaton."""
 
     def __init__(self, phrases: Phrases, vocabulary: Vocabulary) -> None:
@@ -86,7 +86,7 @@ class Reading:
 class LexicalMatcher:
     """How far a text has come with what is asked of its words."""
 
-    reading: Reading
+    reading: LexicalDFA
     stop_ids: tuple[int, ...]
     state: int = 0
     found: int = 0
@@ -96,10 +96,10 @@ class LexicalMatcher:
 
     @classmethod
     def of(
-        cls, wording: Wording, vocabulary: Vocabulary, stop_ids: tuple[int, ...]
+        cls, lexical: LexicalConstraints, vocabulary: Vocabulary, stop_ids: tuple[int, ...]
     ) -> LexicalMatcher:
         """At the start of a text."""
-        return cls(Reading(phrases_of(wording), vocabulary), stop_ids)
+        return cls(LexicalDFA(phrases_of(lexical), vocabulary), stop_ids)
 
     @property
     def _may_end(self) -> bool:
@@ -115,7 +115,7 @@ class LexicalMatcher:
         text = vocabulary.spelled[token] if 0 <= token < vocabulary.size else b""
         state, found = phrases.walk(text, self.state, self.found)
         num_chars = self.num_chars + int(vocabulary.chars_V[token]) if text else 0
-        limit = phrases.wording.max_chars
+        limit = phrases.lexical.max_chars
         is_long = limit is not None and num_chars + phrases.need_MS[found, state] > limit
         if not text or state == phrases.dead or is_long:
             return False
@@ -127,7 +127,7 @@ class LexicalMatcher:
             bits_W.fill(0xFFFFFFFF)
             return
         phrases, vocabulary = self.reading.phrases, self.reading.vocabulary
-        ahead, limit = self.reading.ahead(self.state), phrases.wording.max_chars
+        ahead, limit = self.reading.ahead(self.state), phrases.lexical.max_chars
         bits_W[:] = ahead.bits_W
         if limit is not None:
             left = limit - self.num_chars

@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from vllm_diffusion.request.wording import Wording
+from vllm_diffusion.request.lexical import LexicalConstraints
 from vllm_diffusion.structured.regex_dfa import ByteDfa, trimmed
 from vllm_diffusion.structured.vocabulary import IS_LEAD
 
@@ -91,7 +91,7 @@ def _search(texts: list[bytes]) -> tuple[Ints, list[set[int]]]:
 class Phrases:
     """Where a text stands with what is asked of its words; it starts in state 0."""
 
-    wording: Wording
+    lexical: LexicalConstraints
     table: Ints
     """(S, 256): the state behind each byte."""
     found_S: Ints
@@ -125,7 +125,7 @@ class Phrases:
         return (
             found == self.all_found
             and bool(self.is_whole_S[state])
-            and num_chars >= self.wording.min_chars
+            and num_chars >= self.lexical.min_chars
         )
 
     def endings(self, state: int, found: int, num_chars: int) -> Iterator[list[bytes]]:
@@ -134,8 +134,8 @@ class Phrases:
         state, found = self.walk(rest, state, found)
         for words in (self._apart(state, found, num_chars), self._shortest(state, found)):
             length = num_chars + len(words.decode())
-            padding = self.wording.min_chars - length
-            limit = self.wording.max_chars
+            padding = self.lexical.min_chars - length
+            limit = self.lexical.max_chars
             if self.walk(words, state, found)[1] != self.all_found:
                 continue
             if limit is None or length <= limit:
@@ -152,7 +152,7 @@ class Phrases:
     def _apart(self, state: int, found: int, num_chars: int) -> bytes:
         """Each missing keyword behind a space."""
         words = b""
-        for index, keyword in enumerate(self.wording.keywords):
+        for index, keyword in enumerate(self.lexical.keywords):
             if not found >> index & 1:
                 word = (b" " if words or num_chars else b"") + keyword.encode()
                 words += word
@@ -171,7 +171,7 @@ class Phrases:
 
     def _padding(self, num_chars: int) -> Iterator[bytes]:
         """So many characters that are in none of the texts, in pieces."""
-        taken = "".join((*self.wording.keywords, *self.wording.without))
+        taken = "".join((*self.lexical.keywords, *self.lexical.without))
         nice = (chr(byte) for byte in _NICE)
         others = (chr(code) for code in range(0x21, 0xD800))
         char = next(char for options in (nice, others) for char in options if char not in taken)
@@ -202,10 +202,10 @@ class Phrases:
 
 
 @lru_cache(maxsize=64)
-def phrases_of(wording: Wording) -> Phrases:
+def phrases_of(lexical: LexicalConstraints) -> Phrases:
     """Make the automaton of what is asked of a text's words."""
-    keywords = [text.encode() for text in wording.keywords]
-    next_N, ends = _search([*keywords, *(text.encode() for text in wording.without)])
+    keywords = [text.encode() for text in lexical.keywords]
+    next_N, ends = _search([*keywords, *(text.encode() for text in lexical.without)])
     num_keywords = len(keywords)
     found_N = [sum(1 << index for index in end if index < num_keywords) for end in ends]
     is_bad_N = np.array([any(index >= num_keywords for index in end) for end in ends])
@@ -232,7 +232,7 @@ def phrases_of(wording: Wording) -> Phrases:
     # A character that every completion of would end a text that is kept out.
     is_stuck_S = need_MS[-1] >= FAR
     table[is_stuck_S[table]] = len(order)
-    return Phrases(wording, table, found_S, is_whole_S, need_MS)
+    return Phrases(lexical, table, found_S, is_whole_S, need_MS)
 
 
 def _needs(table: Ints, found_S: Ints, is_whole_S: NDArray[np.bool_], num_sets: int) -> Ints:

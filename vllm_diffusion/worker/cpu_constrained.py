@@ -111,7 +111,7 @@ class CpuConstraints:
         if is_left_R.any():
             width_R = np.diff(requests.row_border_R.numpy()[: len(slot_R) + 1])
             self._walk(canvas, slot_R, is_left_R, width_R)
-        outcome, is_left_R = step.settle(requests)
+        outcome, is_left_R = step.converge(requests)
         if is_left_R.any():
             block_R = self.follow_SF[slot_R, Follow.BLOCK_LENGTH]
             self._walk(canvas, slot_R, is_left_R, block_R)

@@ -70,7 +70,7 @@ def is_cheap(constraint: Constraint, text: str) -> bool:
 
 
 def _check_words(asked: dict[str, Any], text: str) -> None:
-    """As ``wording`` reads them: each keyword, none of what is kept out, and the length."""
+    """As ``lexical`` reads them: each keyword, none of what is kept out, and the length."""
     for keyword in asked["keywords"]:
         if keyword not in text:
             raise InvalidError("a keyword is missing")

@@ -25,7 +25,7 @@ MAX_CHARS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class LexicalConstraints:
     """What a text must and must not hold, and how long it is."""
 
     keywords: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ def _chars(lowest: int) -> Callable[[str, object], int]:
     return parse
 
 
-WORDING_PARSERS: dict[str, Callable[[str, object], Any]] = {
+LEXICAL_PARSERS: dict[str, Callable[[str, object], Any]] = {
     "keywords": _texts(MAX_KEYWORDS),
     "without": _texts(MAX_WITHOUT),
     "min_chars": _chars(0),
@@ -70,7 +70,7 @@ WORDING_PARSERS: dict[str, Callable[[str, object], Any]] = {
 """Every field with what reads it."""
 
 
-def read_wording(extra_args: Mapping[str, Any] | None) -> Wording | None:
+def read_lexical(extra_args: Mapping[str, Any] | None) -> LexicalConstraints | None:
     """What a request asks of its words; None where it asks for nothing.
 
     Raises:
@@ -79,42 +79,42 @@ def read_wording(extra_args: Mapping[str, Any] | None) -> Wording | None:
     given = extra_args or {}
     said = {
         name: parse(PREFIX + name, given[PREFIX + name])
-        for name, parse in WORDING_PARSERS.items()
+        for name, parse in LEXICAL_PARSERS.items()
         if PREFIX + name in given
     }
-    wording = Wording(**said)
-    if wording == Wording():
+    lexical = LexicalConstraints(**said)
+    if lexical == LexicalConstraints():
         return None
-    _check(wording)
-    return wording
+    _check(lexical)
+    return lexical
 
 
-def _check(wording: Wording) -> None:
-    longest = wording.max_chars
-    if longest is not None and wording.min_chars > longest:
+def _check(lexical: LexicalConstraints) -> None:
+    longest = lexical.max_chars
+    if longest is not None and lexical.min_chars > longest:
         raise InvalidFieldError(
-            f"{PREFIX}min_chars", wording.min_chars, f"{PREFIX}max_chars is {longest}"
+            f"{PREFIX}min_chars", lexical.min_chars, f"{PREFIX}max_chars is {longest}"
         )
-    for keyword in wording.keywords:
+    for keyword in lexical.keywords:
         if longest is not None and len(keyword) > longest:
             remedy = (
                 f"{quoted(keyword)} has more than the {longest} characters of {PREFIX}max_chars"
             )
-            raise InvalidFieldError(f"{PREFIX}keywords", list(wording.keywords), remedy)
-        for text in wording.without:
+            raise InvalidFieldError(f"{PREFIX}keywords", list(lexical.keywords), remedy)
+        for text in lexical.without:
             if text in keyword:
                 raise InvalidFieldError(
                     f"{PREFIX}keywords",
-                    list(wording.keywords),
+                    list(lexical.keywords),
                     f"{quoted(keyword)} holds {quoted(text)}, which {PREFIX}without keeps out",
                 )
-    size = sum(len(text.encode()) for text in (*wording.keywords, *wording.without))
-    most = min(MAX_STATES >> len(wording.keywords), MAX_BYTES)
+    size = sum(len(text.encode()) for text in (*lexical.keywords, *lexical.without))
+    most = min(MAX_STATES >> len(lexical.keywords), MAX_BYTES)
     if size > most:
-        name = "keywords" if wording.keywords else "without"
+        name = "keywords" if lexical.keywords else "without"
         raise InvalidFieldError(
             PREFIX + name,
-            list(wording.keywords or wording.without),
-            f"with {len(wording.keywords)} keywords all texts together may have {most} bytes, "
+            list(lexical.keywords or lexical.without),
+            f"with {len(lexical.keywords)} keywords all texts together may have {most} bytes, "
             f"and these have {size}; say fewer or shorter ones",
         )

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.structured_inputs import longest_first, vocabulary_of
+from vllm_diffusion.request.lexical import LEXICAL_PARSERS, LexicalConstraints, read_lexical
 from vllm_diffusion.request.params import InvalidFieldError, read_fields
 from vllm_diffusion.request.parsed import parse
 from vllm_diffusion.request.plan import make_plan
-from vllm_diffusion.request.wording import WORDING_PARSERS, Wording, read_wording
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.lexical import LexicalMatcher, read_spec, spec_of
 from vllm_diffusion.structured.lexical_dfa import phrases_of
@@ -38,16 +38,16 @@ WORDS = -(-V // 32)
 VOCABULARY = vocabulary_of(SPELLED, [STOP, MASK], longest_first([b"", b"", *SPELLED[2:]]))
 
 
-def matcher(wording: Wording) -> LexicalMatcher:
-    return LexicalMatcher.of(wording, VOCABULARY, (STOP,))
+def matcher(lexical: LexicalConstraints) -> LexicalMatcher:
+    return LexicalMatcher.of(lexical, VOCABULARY, (STOP,))
 
 
-def holds(text: str, wording: Wording) -> bool:
-    most = wording.max_chars
+def holds(text: str, lexical: LexicalConstraints) -> bool:
+    most = lexical.max_chars
     return (
-        all(word in text for word in wording.keywords)
-        and not any(word in text for word in wording.without)
-        and wording.min_chars <= len(text)
+        all(word in text for word in lexical.keywords)
+        and not any(word in text for word in lexical.without)
+        and lexical.min_chars <= len(text)
         and (most is None or len(text) <= most)
     )
 
@@ -56,42 +56,42 @@ TEXTS = st.lists(st.text(ALPHABET, min_size=1, max_size=3), max_size=3)
 
 
 @st.composite
-def wordings(draw: Any) -> Wording:
+def wordings(draw: Any) -> LexicalConstraints:
     low = draw(st.integers(0, 8))
     high = draw(st.none() | st.integers(low or 1, 14))
     said = {"keywords": draw(TEXTS), "without": draw(TEXTS), "min_chars": low}
     if high is not None:
         said["max_chars"] = high
     try:
-        return read_wording({f"diffusion_{k}": v for k, v in said.items()}) or Wording()
+        return read_lexical({f"diffusion_{k}": v for k, v in said.items()}) or LexicalConstraints()
     except InvalidFieldError:
-        return Wording(min_chars=low, max_chars=high)
+        return LexicalConstraints(min_chars=low, max_chars=high)
 
 
 @settings(max_examples=200, deadline=None)
 @given(wordings())
-def test_fewest_characters_are_those_of_brute_force(wording: Wording) -> None:
+def test_fewest_characters_are_those_of_brute_force(lexical: LexicalConstraints) -> None:
     most = 6
-    fits = Wording(wording.keywords, wording.without)
+    fits = LexicalConstraints(lexical.keywords, lexical.without)
     sizes = [
         len(text)
         for size in range(most + 1)
         for text in product(ALPHABET, repeat=size)
         if holds("".join(text), fits)
     ]
-    need = phrases_of(wording).need_MS[0, 0]
+    need = phrases_of(lexical).need_MS[0, 0]
     # Another character than those of the alphabet may be needed between two keywords.
     assert need <= sizes[0] if sizes else need > 0
     if sizes and need < sizes[0]:
-        assert wording.without
+        assert lexical.without
 
 
 @settings(max_examples=300, deadline=None)
 @given(wordings(), st.integers(0, 2**32))
-def test_any_walk_along_the_allowed_tokens_can_end(wording: Wording, seed: int) -> None:
+def test_any_walk_along_the_allowed_tokens_can_end(lexical: LexicalConstraints, seed: int) -> None:
     rng = random.Random(seed)
-    at = matcher(wording)
-    if wording.max_chars is not None and at.reading.phrases.need_MS[0, 0] > wording.max_chars:
+    at = matcher(lexical)
+    if lexical.max_chars is not None and at.reading.phrases.need_MS[0, 0] > lexical.max_chars:
         return
     bits_W: Bits = np.zeros(WORDS, dtype=np.uint32)
     text = b""
@@ -99,14 +99,14 @@ def test_any_walk_along_the_allowed_tokens_can_end(wording: Wording, seed: int) 
         at.fill(bits_W)
         allowed = first_allowed(bits_W, V)
         assert allowed == [t for t in range(V) if at.fork().accept(t)]
-        fits = _decodes(text) and holds(text.decode(), wording)
+        fits = _decodes(text) and holds(text.decode(), lexical)
         assert is_allowed(bits_W, STOP) == fits
         ending = at.ending(100)
         if ending:
             assert ending[-1] == STOP
             assert at.fork().follows(ending)
             whole = text + b"".join(SPELLED[token] for token in ending[:-1])
-            assert holds(whole.decode(), wording)
+            assert holds(whole.decode(), lexical)
         allowed = [token for token in allowed if token != STOP]
         if not allowed:
             break
@@ -125,10 +125,10 @@ def _decodes(text: bytes) -> bool:
 
 @settings(max_examples=300, deadline=None)
 @given(wordings(), st.integers(0, 2**32), st.integers(0, 9))
-def test_a_canvas_ends_in_time(wording: Wording, seed: int, spare: int) -> None:
+def test_a_canvas_ends_in_time(lexical: LexicalConstraints, seed: int, spare: int) -> None:
     """Whatever is accepted in whatever order, as soon as the words fit."""
     rng = random.Random(seed)
-    start = matcher(wording)
+    start = matcher(lexical)
     shortest = start.ending(10**6)
     if not shortest:
         return
@@ -159,27 +159,27 @@ def test_a_canvas_ends_in_time(wording: Wording, seed: int, spare: int) -> None:
             emitted = emitted[: emitted.index(STOP) + 1]
         text += emitted
         canvas.emitted(len(emitted))
-    assert holds(b"".join(SPELLED[token] for token in text[:-1]).decode(), wording)
+    assert holds(b"".join(SPELLED[token] for token in text[:-1]).decode(), lexical)
 
 
 @settings(max_examples=100, deadline=None)
 @given(wordings(), st.lists(st.sampled_from(ALPHABET + "c"), max_size=8).map("".join))
-def test_the_table_with_keywords_within(wording: Wording, text: str) -> None:
-    wording = Wording(wording.keywords, wording.without)
-    dfa = phrases_of(wording).byte_dfa()
+def test_the_table_with_keywords_within(lexical: LexicalConstraints, text: str) -> None:
+    lexical = LexicalConstraints(lexical.keywords, lexical.without)
+    dfa = phrases_of(lexical).byte_dfa()
     assert dfa is not None
-    assert dfa.accepts(text.encode()) == holds(text, wording)
+    assert dfa.accepts(text.encode()) == holds(text, lexical)
     assert not dfa.accepts(text.encode() + b"\xc3")
 
 
 @given(wordings())
-def test_a_spec_is_read_back(wording: Wording) -> None:
-    assert read_spec(spec_of(wording)) == wording
+def test_a_spec_is_read_back(lexical: LexicalConstraints) -> None:
+    assert read_spec(spec_of(lexical)) == lexical
 
 
 def refused(**said: Any) -> InvalidFieldError:
     with pytest.raises(InvalidFieldError) as caught:
-        read_wording({f"diffusion_{key}": value for key, value in said.items()})
+        read_lexical({f"diffusion_{key}": value for key, value in said.items()})
     return caught.value
 
 
@@ -210,9 +210,9 @@ def test_what_cannot_be_is_refused(said: dict[str, Any], field: str, words: str)
 
 
 def test_what_asks_for_nothing() -> None:
-    assert read_wording(None) is None
-    assert read_wording({"diffusion_keywords": [], "diffusion_min_chars": 0, "other": 1}) is None
-    twice = read_wording({"diffusion_keywords": ["a", "b", "a"]})
+    assert read_lexical(None) is None
+    assert read_lexical({"diffusion_keywords": [], "diffusion_min_chars": 0, "other": 1}) is None
+    twice = read_lexical({"diffusion_keywords": ["a", "b", "a"]})
     assert twice is not None
     assert twice.keywords == ("a", "b")
 
@@ -232,4 +232,4 @@ def test_requests_alone_have_these_fields() -> None:
     with pytest.raises(InvalidFieldError, match="keywords"):
         plan(generation={"diffusion_keywords": ["a"]})
     with pytest.raises(InvalidFieldError, match="did you mean diffusion_keywords"):
-        read_fields({"diffusion_keyword": 1}, prefix="diffusion_", beside=WORDING_PARSERS)
+        read_fields({"diffusion_keyword": 1}, prefix="diffusion_", beside=LEXICAL_PARSERS)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_diffusion.denoise.settle import first_stop, first_true, num_settled
+from vllm_diffusion.denoise.converge import first_stop, first_true, num_settled
 
 
 def settled(tokens: list[int], masked: list[bool], end: int, stop: list[int]) -> int:
