@@ -1,6 +1,6 @@
 """Which tokens a step computes. [engine core]
 
 - ``scheduler``: canvas widths and the free commit
-- ``ledger``: what is counted
+- ``stats``: what is counted
 - ``prompt_scores``: a causal prompt's log-probabilities, until the first block is emitted
 """

@@ -29,8 +29,8 @@ from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, failure
 from vllm_diffusion.isolation.lifetime import end_with_parent
 from vllm_diffusion.mask_groups.spans import Progress
 from vllm_diffusion.request.parsed import received
-from vllm_diffusion.scheduler.ledger import Ledger
 from vllm_diffusion.scheduler.prompt_scores import PromptScores
+from vllm_diffusion.scheduler.stats import DecodeStats
 from vllm_diffusion.startup.serving import plan_of
 
 logger = init_logger(f"vllm.{__name__}")
@@ -69,7 +69,7 @@ class BlockDiffusionScheduler(Scheduler):
         self.known_of: dict[str, int] = {}
         self.doomed: dict[str, Failure] = {}
         """Requests that end with their next step, and why."""
-        self.ledger = Ledger(served)
+        self.decode_stats = DecodeStats(served)
         self.prompt_scores = PromptScores()
         self._closed: list[str] = []
         self._num_scheduled = 0
@@ -88,7 +88,7 @@ class BlockDiffusionScheduler(Scheduler):
             last = min(request.num_prompt_tokens + 1, self.max_model_len)
             progress = Progress(self.plan.defaults, request.num_prompt_tokens, last)
             self.progress_of[request.request_id] = progress
-            self.ledger.open(request.request_id)
+            self.decode_stats.open(request.request_id)
             self.doomed[request.request_id] = Failure.PARAMETERS
         super().add_request(request)
 
@@ -114,7 +114,7 @@ class BlockDiffusionScheduler(Scheduler):
             request.cache_salt = f"{decode.block_length}/{salt or ''}"
             request.block_hashes.clear()
             request.update_block_hashes()
-        self.ledger.open(request.request_id)
+        self.decode_stats.open(request.request_id)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.progress_of.pop(request.request_id, None)
@@ -126,7 +126,7 @@ class BlockDiffusionScheduler(Scheduler):
         return freed
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        self.ledger.restarted(request.request_id)
+        self.decode_stats.restarted(request.request_id)
         self.progress_of[request.request_id].restart()
         super()._preempt_request(request, *args, **kwargs)
 
@@ -185,7 +185,7 @@ class BlockDiffusionScheduler(Scheduler):
                 drafts[request_id] = [PLACEHOLDER] * span.width
                 self.known_of[request_id] = known
             else:
-                self.ledger.prefilled(request_id)
+                self.decode_stats.prefilled(request_id)
         super()._update_after_schedule(scheduler_output)
 
     def update_from_output(
@@ -200,7 +200,7 @@ class BlockDiffusionScheduler(Scheduler):
                 row = model_runner_output.req_id_to_index[request_id]
                 num_emitted = len(emitted[row])
                 known, progress = self.known_of[request_id], self.progress_of[request_id]
-                self.ledger.denoised(
+                self.decode_stats.denoised(
                     request_id,
                     width=len(canvas),
                     num_emitted=num_emitted,
@@ -262,9 +262,9 @@ class BlockDiffusionScheduler(Scheduler):
                 is_last = output.finish_reason is not None
                 params = request.sampling_params if request is not None else None
                 if is_last or (params is not None and params.stop):
-                    output.spec_decode_metrics = self.ledger.of_request(output.request_id)
+                    output.spec_decode_metrics = self.decode_stats.of_request(output.request_id)
         for request_id in self._closed:
-            self.ledger.close(request_id)
+            self.decode_stats.close(request_id)
         self._closed.clear()
 
     def make_stats(
@@ -278,11 +278,11 @@ class BlockDiffusionScheduler(Scheduler):
         """
         if not self.log_stats:
             return None
-        self.ledger.hold(spec_decoding_stats)
+        self.decode_stats.hold(spec_decoding_stats)
         has_more = any(arg is not None for arg in (*args, *kwargs.values()))
         counts = self.get_request_counts()
         is_news = self._has_output or counts != self._reported
         if not (is_news or has_more or self._reports_all):
             return None
         self._reported = counts
-        return super().make_stats(self.ledger.report(), *args, **kwargs)
+        return super().make_stats(self.decode_stats.report(), *args, **kwargs)

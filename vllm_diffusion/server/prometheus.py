@@ -62,7 +62,7 @@ class DiffusionProm(SpecDecodingProm):
         super().observe(spec_decoding_stats, engine_idx)
         counts = EngineCounts.decoded(spec_decoding_stats) if self.is_diffusion else None
         if counts is None:
-            return  # Not from this package's ledger.
+            return  # Not from this package's statistics.
         if self._metrics is None:
             self._metrics = self._create(counts.canvas_length)
         forwards, steps, tokens_per_forward, approximate = self._metrics

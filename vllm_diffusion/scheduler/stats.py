@@ -21,7 +21,7 @@ class _Account:
     num_steps: int = 0
 
 
-class Ledger:
+class DecodeStats:
     """The accounts of all requests, and the counts between two reports."""
 
     def __init__(self, canvas_length: int) -> None:
