@@ -189,10 +189,10 @@ class DiffusionSampler:
         """Denoise; returns tokens (B, L) whose first so many (B,) are emitted."""
         canvas, slot_B = self.canvas, batch.slot_B
         step_B = canvas.step_S[slot_B]
-        guided = self.grammars.of_step(batch.host) if self.grammars is not None else None
+        constrained = self.grammars.of_step(batch.host) if self.grammars is not None else None
         tokens_BL, masked_BL, texts = canvas.tokens_SL[slot_B], canvas.masked_SL[slot_B], None
-        if guided is not None:
-            texts, draws = guided.texts(logits_NV, tokens_BL, masked_BL, draws)
+        if constrained is not None:
+            texts, draws = constrained.texts(logits_NV, tokens_BL, masked_BL, draws)
         last_row_B1 = (batch.num_rows_B - 1)[:, None]
         answer = candidates(
             logits_NV,
@@ -205,8 +205,8 @@ class DiffusionSampler:
             tokens_BL, masked_BL = texts.fill(tokens_BL, masked_BL)
         params = self._step_params(batch)
         rules = self._rules(batch, step_B, params.policies)
-        if guided is not None:
-            rules.append(guided)
+        if constrained is not None:
+            rules.append(constrained)
         result = denoise(tokens_BL, masked_BL, step_B, answer, params, rules)
         num_emitted_B = result.num_emitted_B
         # A finished block makes room for a fresh canvas.
@@ -222,8 +222,8 @@ class DiffusionSampler:
                 batch, tokens_BL, answer, params, result
             )
             is_done_B1 = (num_emitted_B > 0)[:, None]
-        if guided is not None:
-            next_BL, masked_BL = guided.start_next(num_emitted_B, next_BL, masked_BL)
+        if constrained is not None:
+            next_BL, masked_BL = constrained.start_next(num_emitted_B, next_BL, masked_BL)
         canvas.tokens_SL[slot_B] = next_BL
         canvas.masked_SL[slot_B] = masked_BL
         canvas.step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, next_step_B)
