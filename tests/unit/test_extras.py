@@ -59,7 +59,7 @@ def worker_of(requests: list[dict[str, Any]], mode: str = "raw_logprobs") -> Wor
 
 
 @pytest.fixture
-def notes(monkeypatch: pytest.MonkeyPatch) -> list[LogprobsTensors | None]:
+def snapshot(monkeypatch: pytest.MonkeyPatch) -> list[LogprobsTensors | None]:
     """The log-probabilities of each step."""
     noted: list[LogprobsTensors | None] = []
     output_of = sampler.output_of
@@ -77,7 +77,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_cpp_and_torch_agree(notes: list[LogprobsTensors]) -> None:
+def test_cpp_and_torch_agree(snapshot: list[LogprobsTensors]) -> None:
     in_cpp, in_torch = worker_of(ASKED), worker_of(ASKED)
     assert in_cpp.sampler.cpu_step is not None
     assert in_cpp.sampler.cpu_step.kind(in_cpp.slot_R) is Kind.DRAWN
@@ -87,7 +87,7 @@ def test_cpp_and_torch_agree(notes: list[LogprobsTensors]) -> None:
         outcomes = [worker.step(seeded(seed)) for worker in (in_cpp, in_torch)]
         for found, expected in zip(*outcomes, strict=True):
             assert torch.equal(found, expected)
-        cpp, plain = notes[-2:]
+        cpp, plain = snapshot[-2:]
         assert (cpp is None) == (plain is None)
         if cpp is not None:
             assert cpp.cu_num_generated_tokens == plain.cu_num_generated_tokens
@@ -101,7 +101,7 @@ def test_cpp_and_torch_agree(notes: list[LogprobsTensors]) -> None:
 @pytest.mark.parametrize(
     "mode", ["raw_logprobs", "raw_logits", "processed_logprobs", "processed_logits"]
 )
-def test_the_four_modes(mode: str, notes: list[LogprobsTensors]) -> None:
+def test_the_four_modes(mode: str, snapshot: list[LogprobsTensors]) -> None:
     """One request whose whole block is accepted at once, so one look at the logits tells all."""
     said = {"logit_bias": {3: 2.0}, "temperature": 0.5, "seed": 1, "top_k": 4, "logprobs": 2}
     worker = worker_of([{**said, **of_policy("confidence", threshold=0.0)}], mode)
@@ -126,8 +126,8 @@ def test_the_four_modes(mode: str, notes: list[LogprobsTensors]) -> None:
     num = int(num_R[0])
     assert num == len(rows_NV) > 1
     want = rows_NV.gather(1, tokens_RL[0, :num, None])[:, 0]
-    torch.testing.assert_close(notes[0].logprobs[:num, 0], want)
-    torch.testing.assert_close(notes[0].logprobs[:num, 1:], rows_NV.topk(2, dim=-1).values)
+    torch.testing.assert_close(snapshot[0].logprobs[:num, 0], want)
+    torch.testing.assert_close(snapshot[0].logprobs[:num, 1:], rows_NV.topk(2, dim=-1).values)
 
 
 def test_nothing_is_held_for_nobody() -> None:
@@ -158,15 +158,15 @@ def test_places_are_used_again() -> None:
     assert len({int(logprobs.place_S[slot]) for slot in worker.slot_R}) == 2
 
 
-def test_tokens_that_were_there_already_are_scored(notes: list[LogprobsTensors]) -> None:
+def test_tokens_that_were_there_already_are_scored(snapshot: list[LogprobsTensors]) -> None:
     """Whatever puts them into a fresh canvas, at the first step that looks at it."""
     worker = worker_of([{"temperature": 0, "logprobs": 0, **of_policy("static")}])
     canvas, slot = worker.sampler.canvas, int(worker.slot_R[0])
     canvas.tokens_SL[slot, 0] = 7
     canvas.masked_SL[slot, 0] = False
     worker.step(seeded(0))
-    score = float(notes[-1].logprobs[0, 0])
-    assert notes[-1].logprob_token_ids[0].tolist() == [7]
+    score = float(snapshot[-1].logprobs[0, 0])
+    assert snapshot[-1].logprob_token_ids[0].tolist() == [7]
     assert score < 0
     worker.step(seeded(1))
-    assert float(notes[-1].logprobs[0, 0]) == score
+    assert float(snapshot[-1].logprobs[0, 0]) == score

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vllm_diffusion.sampling.base import SlotState
 from vllm_diffusion.sampling.draws import DrawnRows
-from vllm_diffusion.sampling.logprobs import NOT_ASKED, AcceptedLogprobs, Notes
+from vllm_diffusion.sampling.logprobs import NOT_ASKED, AcceptedLogprobs, LogprobsSnapshot
 from vllm_diffusion.sampling.ops import CUTS, LOGITS_OPS
 
 if TYPE_CHECKING:
@@ -67,15 +67,15 @@ class Extras:
         """Does any request of the batch ask for anything of its logits or scores."""
         return bool(self.asks_S[slot_R].any())
 
-    def before(self, logits_NV: Tensor, batch: Canvases) -> Notes | None:
+    def before(self, logits_NV: Tensor, batch: Canvases) -> LogprobsSnapshot | None:
         """Change the logits in place; the notes that ``after`` needs."""
         if not self.are_asked(batch.slot_B):
             return None
-        notes = self.logprobs.note(logits_NV, batch) if self.logprobs.is_raw else None
+        snapshot = self.logprobs.note(logits_NV, batch) if self.logprobs.is_raw else None
         for op in self.ops:
             if op.asks_S[batch.slot_B].any():
                 op.apply(logits_NV, batch)
-        return notes if self.logprobs.is_raw else self.logprobs.note(logits_NV, batch)
+        return snapshot if self.logprobs.is_raw else self.logprobs.note(logits_NV, batch)
 
     def has_rule(self, slot: int) -> bool:
         """Does the slot's request ask for something that only the step in torch heeds."""
@@ -88,9 +88,9 @@ class Extras:
         return [rule for op in self.ops if (rule := op.rule(batch)) is not None]
 
     def after(
-        self, notes: Notes | None, tokens_RL: Tensor, num_emitted_R: Tensor
+        self, snapshot: LogprobsSnapshot | None, tokens_RL: Tensor, num_emitted_R: Tensor
     ) -> LogprobsTensors | None:
         """The log-probabilities that the runner hands on with the step's tokens."""
-        if notes is None:
+        if snapshot is None:
             return None
-        return self.logprobs.result(notes, tokens_RL, num_emitted_R)
+        return self.logprobs.result(snapshot, tokens_RL, num_emitted_R)

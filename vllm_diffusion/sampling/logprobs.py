@@ -106,7 +106,7 @@ def changed_positions(
     return settled_QL & (~scored_QL | (new_QL != tokens_QL))
 
 
-class Notes(NamedTuple):
+class LogprobsSnapshot(NamedTuple):
     """What the step must not take with it."""
 
     logits_PV: Tensor
@@ -198,7 +198,7 @@ class AcceptedLogprobs:
         self._scored_PL = torch.cat((self._scored_PL, new_PL))
         self._free += range(num_places, num_places + more)
 
-    def note(self, logits_NV: Tensor, batch: Canvases) -> Notes | None:
+    def note(self, logits_NV: Tensor, batch: Canvases) -> LogprobsSnapshot | None:
         """Keep the rows of the requests that ask, and their canvases, over the step."""
         asks_B = self.num_top_S[batch.slot_B] != NOT_ASKED
         if not asks_B.any():
@@ -216,7 +216,7 @@ class AcceptedLogprobs:
         if not self.is_raw and (self.params.temperature.np[slots] > 0).any():
             logits_PV = self._tempered(logits_PV, rows[3])
         slot_Q = columns_5Q[1]
-        return Notes(
+        return LogprobsSnapshot(
             logits_PV=logits_PV,
             rows_4P=rows_4P,
             columns_5Q=columns_5Q,
@@ -231,7 +231,9 @@ class AcceptedLogprobs:
         index = to_device(drawn, logits_PV.device)
         return logits_PV.index_copy(0, index, self.temper(logits_PV[index], slot_P[drawn]))
 
-    def result(self, notes: Notes, tokens_RL: Tensor, num_emitted_R: Tensor) -> LogprobsTensors:
+    def result(
+        self, snapshot: LogprobsSnapshot, tokens_RL: Tensor, num_emitted_R: Tensor
+    ) -> LogprobsTensors:
         """Score what the step changed; the canvases' scores as the runner takes them.
 
         Args:
@@ -242,18 +244,18 @@ class AcceptedLogprobs:
         from vllm.v1.outputs import LogprobsTensors
 
         assert self._store is not None
-        request_Q, slot_Q, place_Q, first_Q, num_rows_Q = notes.columns_5Q.unbind(0)
-        request_P, offset_P = notes.rows_4P[:2].unbind(0)
+        request_Q, slot_Q, place_Q, first_Q, num_rows_Q = snapshot.columns_5Q.unbind(0)
+        request_P, offset_P = snapshot.rows_4P[:2].unbind(0)
         new_QL = tokens_RL[request_Q]
         ids_PK = num_ids_P = None
-        num_named = self.named.length_S[notes.slots]
+        num_named = self.named.length_S[snapshot.slots]
         if num_named.any():
             ids_PK = self.named.of(slot_Q)[request_P][:, : int(num_named.max())]
             num_ids_P = to_device(num_named, new_QL.device)[request_P]
         scores = scores_of(
-            notes.logits_PV,
+            snapshot.logits_PV,
             new_QL[request_P, offset_P],
-            int(self.num_top_S[notes.slots].max()),
+            int(self.num_top_S[snapshot.slots].max()),
             ids_PK,
             num_ids_P,
             gives_logits=self.gives_logits,
@@ -267,7 +269,7 @@ class AcceptedLogprobs:
         # A step that only makes the seed says nothing of the positions behind it.
         settled_QL &= position_L < num_rows_Q[:, None]
         scored_QL = self._scored_PL[place_Q]
-        changed_QL = changed_positions(notes.tokens_QL, scored_QL, new_QL, settled_QL)
+        changed_QL = changed_positions(snapshot.tokens_QL, scored_QL, new_QL, settled_QL)
         self._scored_PL[place_Q] = settled_QL & (num_emitted_Q1 == 0)
         row_QL = first_Q[:, None] + torch.minimum(position_L, num_rows_Q[:, None] - 1)
         store, width = self._store, scores.ids_A.shape[1]
@@ -281,7 +283,7 @@ class AcceptedLogprobs:
         store.scores_A[place_Q, :, :width] = scores_QLA
         store.rank[place_Q] = rank_QL
         num_rows_R = np.zeros(len(tokens_RL), dtype=np.int64)
-        num_rows_R[notes.requests] = new_QL.shape[1]
+        num_rows_R[snapshot.requests] = new_QL.shape[1]
         return LogprobsTensors(
             logprob_token_ids=ids_QLA.flatten(0, 1),
             logprobs=scores_QLA.flatten(0, 1),

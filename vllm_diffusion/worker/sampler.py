@@ -139,30 +139,30 @@ class DiffusionSampler:
         if input_batch.num_draft_tokens > 0 and self.cpu_step is not None:
             kind = self.cpu_step.kind(input_batch.idx_mapping_np)
             if kind is not Kind.NOT_PLAIN:
-                draws = notes = None
+                draws = snapshot = None
                 has_extras = self.extras.are_asked(input_batch.idx_mapping_np[:num_reqs])
                 if has_extras or kind is Kind.DRAWN:
                     _, canvases = self._canvases(input_batch)
                     draws = self._draws(canvases)
-                    notes = self.extras.before(logits_NV, canvases) if has_extras else None
+                    snapshot = self.extras.before(logits_NV, canvases) if has_extras else None
                 outcome = self.cpu_step.run(
                     logits_NV, draws, input_batch, is_constrained=kind is Kind.CONSTRAINED
                 )
-                logprobs = self.extras.after(notes, *outcome[:2])
+                logprobs = self.extras.after(snapshot, *outcome[:2])
                 return output_of(*outcome, logprobs)
         sampled_RL = torch.zeros(
             num_reqs, self.plan.canvas_length, dtype=torch.int64, device=self.device
         )
         num_sampled_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
         num_rejected_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
-        notes = None
+        snapshot = None
         if input_batch.num_draft_tokens > 0:
             view, canvases = self._canvases(input_batch)
             scale_R = self.params.guidance[view.slot_R]
             if scale_R.any():
                 scale_N = np.repeat(scale_R, view.num_rows_R)
                 logits_NV = guide(logits_NV, scale_N > 0, scale_N)
-            notes = self.extras.before(logits_NV, canvases)
+            snapshot = self.extras.before(logits_NV, canvases)
             batch = canvases.to_device(self.total_len_S)
             tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), batch)
             sampled_RL[batch.request_B] = tokens_BL
@@ -172,7 +172,7 @@ class DiffusionSampler:
             ).int()
             if view.is_draft_R is not None:
                 self.is_drafted_S[view.slot_R] = view.is_draft_R
-        logprobs = self.extras.after(notes, sampled_RL, num_sampled_R)
+        logprobs = self.extras.after(snapshot, sampled_RL, num_sampled_R)
         return output_of(sampled_RL, num_sampled_R, num_rejected_R, logprobs)
 
     def _canvases(self, input_batch: InputBatch) -> tuple[BatchView, Canvases]:
