@@ -30,7 +30,7 @@ from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher, TokenDfaTable
 from vllm_diffusion.structured.frontier import ConstrainedCanvas
 from vllm_diffusion.structured.token_dfa import automaton_of, over_tokens
 from vllm_diffusion.worker.constrained import Constraints
-from vllm_diffusion.worker.cpu_step import Kind
+from vllm_diffusion.worker.cpu_step import FastPath
 from vllm_diffusion.worker.grammars import Grammars
 
 pytestmark = [
@@ -173,7 +173,7 @@ def test_texts_do_not_depend_on_the_way(architecture: str, seed: int) -> None:
         worker = ConstrainedWorker(architecture, requests_of(seed))
         step = worker.sampler.cpu_step
         assert step is not None
-        assert step.kind(worker.slot_R) is Kind.CONSTRAINED
+        assert step.path(worker.slot_R) is FastPath.CONSTRAINED
         if way == "torch":
             with dispatch.forced("torch"):
                 ways[way] = run(worker, seed, 30, way)
@@ -214,21 +214,21 @@ def test_a_slot_is_forgotten_with_its_request() -> None:
     assert not constraints.follow_SF[slot].any()
     worker.add(slot, {"temperature": 0})
     assert worker.sampler.cpu_step is not None
-    assert worker.sampler.cpu_step.kind(worker.slot_R) is Kind.GREEDY
+    assert worker.sampler.cpu_step.path(worker.slot_R) is FastPath.GREEDY
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, Kind.CONSTRAINED),
-        ({"temperature": 0.5}, Kind.NOT_PLAIN),
-        ({"temperature": 0.5, "regex": 0}, Kind.NOT_PLAIN),
-        ({"regex": 1}, Kind.CONSTRAINED),
-        (of_policy("maskgit_plus"), Kind.NOT_PLAIN),
+        ({}, FastPath.CONSTRAINED),
+        ({"temperature": 0.5}, FastPath.NONE),
+        ({"temperature": 0.5, "regex": 0}, FastPath.NONE),
+        ({"regex": 1}, FastPath.CONSTRAINED),
+        (of_policy("maskgit_plus"), FastPath.NONE),
     ],
 )
-def test_what_a_batch_with_a_constraint_is(fields: dict[str, Any], expected: Kind) -> None:
+def test_what_a_batch_with_a_constraint_is(fields: dict[str, Any], expected: FastPath) -> None:
     requests = [{"temperature": 0, "regex": 0}, {"temperature": 0, **fields}]
     worker = ConstrainedWorker("SDARForCausalLM", requests)
     assert worker.sampler.cpu_step is not None
-    assert worker.sampler.cpu_step.kind(worker.slot_R) is expected
+    assert worker.sampler.cpu_step.path(worker.slot_R) is expected

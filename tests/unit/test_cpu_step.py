@@ -20,7 +20,7 @@ from vllm_diffusion.kernels import dispatch, library
 from vllm_diffusion.mask_groups.full import Full
 from vllm_diffusion.request.parsed import received
 from vllm_diffusion.request.plan import make_plan
-from vllm_diffusion.worker.cpu_step import Kind
+from vllm_diffusion.worker.cpu_step import FastPath
 from vllm_diffusion.worker.sampler import DiffusionSampler
 
 pytestmark = [
@@ -179,31 +179,31 @@ def test_steps_equal_those_in_torch(architecture: str, calls: list[str]) -> None
 @pytest.mark.parametrize(
     ("architecture", "fields", "expected"),
     [
-        ("SDARForCausalLM", {}, Kind.GREEDY),
-        ("SDARForCausalLM", {"temperature": 0.5}, Kind.DRAWN),
-        ("SDARForCausalLM", of_policy("maskgit_plus"), Kind.NOT_PLAIN),
-        ("LLaDA2MoeModelLM", {}, Kind.GREEDY),
-        ("LLaDA2MoeModelLM", extra(edit_threshold=0.5), Kind.NOT_PLAIN),
-        ("LLaDAModelLM", {}, Kind.GREEDY),
-        ("LLaDAModelLM", extra(kv_cache="prefix"), Kind.NOT_PLAIN),
-        ("LLaDAModelLM", extra(guidance_scale=1.0), Kind.NOT_PLAIN),
-        ("Fast_dLLM_QwenForCausalLM", {}, Kind.NOT_PLAIN),
-        ("NemotronLabsDiffusionModel", {}, Kind.NOT_PLAIN),
+        ("SDARForCausalLM", {}, FastPath.GREEDY),
+        ("SDARForCausalLM", {"temperature": 0.5}, FastPath.DRAWN),
+        ("SDARForCausalLM", of_policy("maskgit_plus"), FastPath.NONE),
+        ("LLaDA2MoeModelLM", {}, FastPath.GREEDY),
+        ("LLaDA2MoeModelLM", extra(edit_threshold=0.5), FastPath.NONE),
+        ("LLaDAModelLM", {}, FastPath.GREEDY),
+        ("LLaDAModelLM", extra(kv_cache="prefix"), FastPath.NONE),
+        ("LLaDAModelLM", extra(guidance_scale=1.0), FastPath.NONE),
+        ("Fast_dLLM_QwenForCausalLM", {}, FastPath.NONE),
+        ("NemotronLabsDiffusionModel", {}, FastPath.NONE),
     ],
 )
 def test_one_request_decides_for_the_batch(
-    architecture: str, fields: dict[str, Any], expected: Kind
+    architecture: str, fields: dict[str, Any], expected: FastPath
 ) -> None:
     worker = Worker(architecture, [{"temperature": 0}, {"temperature": 0, **fields}])
     step = worker.sampler.cpu_step
     assert step is not None
-    assert step.kind(worker.slot_R) is expected
+    assert step.path(worker.slot_R) is expected
     with dispatch.forced("torch"):
-        assert step.kind(worker.slot_R) is Kind.NOT_PLAIN
+        assert step.path(worker.slot_R) is FastPath.NONE
 
 
 def test_a_slot_belongs_to_its_newest_request() -> None:
     worker = Worker("SDARForCausalLM", [of_policy("origin")])
     worker.add(int(worker.slot_R[0]), {"temperature": 0})
     assert worker.sampler.cpu_step is not None
-    assert worker.sampler.cpu_step.kind(worker.slot_R) is Kind.GREEDY
+    assert worker.sampler.cpu_step.path(worker.slot_R) is FastPath.GREEDY

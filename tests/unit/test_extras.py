@@ -20,7 +20,7 @@ from vllm_diffusion.kernels import library
 from vllm_diffusion.sampling.bad_words import SlotWords
 from vllm_diffusion.sampling.logprobs import AcceptedLogprobs
 from vllm_diffusion.worker import sampler
-from vllm_diffusion.worker.cpu_step import Kind
+from vllm_diffusion.worker.cpu_step import FastPath
 
 pytestmark = [
     pytest.mark.skipif(library.library().functions is None, reason=library.library().reason),
@@ -80,7 +80,7 @@ def seeded(seed: int) -> torch.Generator:
 def test_cpp_and_torch_agree(snapshot: list[LogprobsTensors]) -> None:
     in_cpp, in_torch = worker_of(ASKED), worker_of(ASKED)
     assert in_cpp.sampler.cpu_step is not None
-    assert in_cpp.sampler.cpu_step.kind(in_cpp.slot_R) is Kind.DRAWN
+    assert in_cpp.sampler.cpu_step.path(in_cpp.slot_R) is FastPath.DRAWN
     in_torch.sampler.cpu_step = None
     num_emitted = 0
     for seed in range(16):

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from vllm_diffusion.worker.cpu_constrained import CpuConstraints
 
 
-class Kind(IntEnum):
+class FastPath(IntEnum):
     """What a request asks of a step; a batch is what the highest of its requests is."""
 
     GREEDY = 0
     CONSTRAINED = 1
     """Greedy, and C++ follows the constraint."""
     DRAWN = 2
-    NOT_PLAIN = 3
+    NONE = 3
 
 
 class CpuStep:
@@ -65,7 +65,7 @@ class CpuStep:
         self.total_len_S = total_len_S.numpy()
         self.mask_id = canvas.mask_id
         # A list: to look up a few slots in it costs less than a NumPy call.
-        self.kind_S = [Kind.NOT_PLAIN] * len(total_len_S)
+        self.path_S = [FastPath.NONE] * len(total_len_S)
         rule_S = torch.zeros_like(canvas.step_S)
         self.rule_S = rule_S.numpy()
         self.denoiser = Denoiser(
@@ -107,14 +107,14 @@ class CpuStep:
         ):
             is_plain = False
         if not is_plain:
-            self.kind_S[slot] = Kind.NOT_PLAIN
+            self.path_S[slot] = FastPath.NONE
             return
-        self.kind_S[slot] = (
-            Kind.CONSTRAINED
+        self.path_S[slot] = (
+            FastPath.CONSTRAINED
             if is_held
-            else Kind.DRAWN
+            else FastPath.DRAWN
             if params.temperature.np[slot] > 0
-            else Kind.GREEDY
+            else FastPath.GREEDY
         )
         self.rule_S[slot] = RULES.index(policy)
         # Stop ids move when a request has more of them than any before.
@@ -122,18 +122,18 @@ class CpuStep:
         if params.stop_ids.cpu is not slots.stop_ids_SE:
             self.denoiser = Denoiser(replace(slots, stop_ids_SE=params.stop_ids.cpu))
 
-    def kind(self, slot_R: NDArray[np.intp]) -> Kind:
+    def path(self, slot_R: NDArray[np.intp]) -> FastPath:
         """Of the batch with the requests in ``slot_R``."""
         if not dispatch.uses_cpp(is_cpu=True):
-            return Kind.NOT_PLAIN
-        kinds = [self.kind_S[slot] for slot in slot_R.tolist()]
-        kind = max(kinds)
-        if kind is not Kind.GREEDY and Kind.CONSTRAINED in kinds:
+            return FastPath.NONE
+        paths = [self.path_S[slot] for slot in slot_R.tolist()]
+        path = max(paths)
+        if path is not FastPath.GREEDY and FastPath.CONSTRAINED in paths:
             assert self.constraints is not None
             # Draws, and requests that have failed, are known to torch alone.
-            if kind is Kind.DRAWN or self.constraints.failures.of_slot:
-                return Kind.NOT_PLAIN
-        return kind
+            if path is FastPath.DRAWN or self.constraints.failures.of_slot:
+                return FastPath.NONE
+        return path
 
     def run(
         self,

@@ -33,7 +33,7 @@ from vllm_diffusion.mask_groups.view import BatchView
 from vllm_diffusion.request.plan import DecodePlan
 from vllm_diffusion.sampling.extras import Extras
 from vllm_diffusion.worker.cpu_constrained import CpuConstraints
-from vllm_diffusion.worker.cpu_step import CpuStep, Kind
+from vllm_diffusion.worker.cpu_step import CpuStep, FastPath
 from vllm_diffusion.worker.grammars import Grammars
 from vllm_diffusion.worker.guidance import guide
 
@@ -137,16 +137,16 @@ class DiffusionSampler:
     def _sample(self, logits_NV: Tensor, input_batch: InputBatch) -> SamplerOutput:
         num_reqs = input_batch.num_reqs
         if input_batch.num_draft_tokens > 0 and self.cpu_step is not None:
-            kind = self.cpu_step.kind(input_batch.idx_mapping_np)
-            if kind is not Kind.NOT_PLAIN:
+            path = self.cpu_step.path(input_batch.idx_mapping_np)
+            if path is not FastPath.NONE:
                 draws = snapshot = None
                 has_extras = self.extras.are_asked(input_batch.idx_mapping_np[:num_reqs])
-                if has_extras or kind is Kind.DRAWN:
+                if has_extras or path is FastPath.DRAWN:
                     _, canvases = self._canvases(input_batch)
                     draws = self._draws(canvases)
                     snapshot = self.extras.before(logits_NV, canvases) if has_extras else None
                 outcome = self.cpu_step.run(
-                    logits_NV, draws, input_batch, is_constrained=kind is Kind.CONSTRAINED
+                    logits_NV, draws, input_batch, is_constrained=path is FastPath.CONSTRAINED
                 )
                 logprobs = self.extras.after(snapshot, *outcome[:2])
                 return output_of(*outcome, logprobs)
