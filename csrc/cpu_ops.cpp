@@ -8,7 +8,7 @@
 #include "class_stats.h"
 #include "constrained_step.h"
 #include "denoise.h"
-#include "lattice.h"
+#include "posterior.h"
 #include "row_stats.h"
 
 #define VD_EXPORT __attribute__((visibility("default")))
@@ -16,7 +16,7 @@
 extern "C" {
 
 // Raised whenever a signature below changes; the binding refuses any other value.
-VD_EXPORT int vd_abi_version() { return 7; }
+VD_EXPORT int vd_abi_version() { return 8; }
 
 // Best level this processor runs: 0 portable, 1 avx2, 2 avx512.
 VD_EXPORT int vd_best_level() { return static_cast<int>(vd::best_level()); }
@@ -70,10 +70,10 @@ VD_EXPORT void vd_denoise_logits(const vd::Slots* slots, const void* logits, int
 //   score     float64 (K, L, C), sums of each class
 //   to_exit   float64 (K, L + 1, N)
 //   factor    float64 (K, L, C), or null
-VD_EXPORT void vd_lattice_sums(const vd::Lattice* in, const double* score, double* to_exit,
+VD_EXPORT void vd_posterior_sums(const vd::Posterior* in, const double* score, double* to_exit,
                                double* factor) {
   for (int64_t k = 0; k < in->K; ++k) {
-    vd::LatticeOf of(*in, k);
+    vd::PosteriorOf of(*in, k);
     double* const here = to_exit + k * (in->L + 1) * in->N;
     of.sums(score + k * in->L * in->C, here);
     if (factor) of.factors(score + k * in->L * in->C, here, factor + k * in->L * in->C);
@@ -82,18 +82,18 @@ VD_EXPORT void vd_lattice_sums(const vd::Lattice* in, const double* score, doubl
 
 // The classes of the most probable texts and the states in front of them, int64 (K, L); score
 // float64 (K, L, C), maxima.
-VD_EXPORT void vd_lattice_best(const vd::Lattice* in, const double* score, int64_t* classes,
+VD_EXPORT void vd_posterior_best(const vd::Posterior* in, const double* score, int64_t* classes,
                                int64_t* states) {
   for (int64_t k = 0; k < in->K; ++k) {
-    vd::LatticeOf(*in, k).best(score + k * in->L * in->C, classes + k * in->L, states + k * in->L);
+    vd::PosteriorOf(*in, k).best(score + k * in->L * in->C, classes + k * in->L, states + k * in->L);
   }
 }
 
-// The same for draws: `to_exit` (K, L + 1, N) of vd_lattice_sums, `value` float64 (K, L, C).
-VD_EXPORT void vd_lattice_path(const vd::Lattice* in, const double* to_exit, const double* value,
+// The same for draws: `to_exit` (K, L + 1, N) of vd_posterior_sums, `value` float64 (K, L, C).
+VD_EXPORT void vd_posterior_path(const vd::Posterior* in, const double* to_exit, const double* value,
                                int64_t* classes, int64_t* states) {
   for (int64_t k = 0; k < in->K; ++k) {
-    vd::LatticeOf(*in, k).follow(value + k * in->L * in->C, to_exit + k * (in->L + 1) * in->N,
+    vd::PosteriorOf(*in, k).follow(value + k * in->L * in->C, to_exit + k * (in->L + 1) * in->N,
                                  classes + k * in->L, states + k * in->L);
   }
 }

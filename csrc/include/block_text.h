@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "class_stats.h"
-#include "lattice.h"
+#include "posterior.h"
 #include "row_stats.h"
 #include "token_automaton.h"
 

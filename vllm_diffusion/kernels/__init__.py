@@ -11,7 +11,7 @@ operation             C++                  torch
 the denoising step    ``cpu_denoise``      ``denoise.step``, which also has what is not plain
 that under automata   ``cpu_constrained``  ``structured.block_text``, ``worker.constrained``
 sums, draws by class  ``cpu_class_stats``  ``structured.class_stats``, ``structured.class_draws``
-sums over automata    ``cpu_lattice``      ``structured.posterior``
+sums over automata    ``cpu_posterior``      ``structured.posterior``
 ====================  ===================  ====================================================
 
 ``dispatch`` is what callers use: it picks an implementation, says which one and why. ``library``

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch  # noqa: F401  (its OpenMP runtime, see above)
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 LEVELS = ("portable", "avx2", "avx512")
 _LOGITS = (
     c_void_p,  # address
@@ -67,19 +67,19 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
         c_int,  # threads
         *_REQUESTS,
     ),
-    "vd_lattice_sums": (
+    "vd_posterior_sums": (
         c_void_p,  # automata and blocks
         c_void_p,  # sums of each class
         c_void_p,  # out: sums over the ways to an exit
         c_void_p,  # out: factors of each class, or null
     ),
-    "vd_lattice_best": (
+    "vd_posterior_best": (
         c_void_p,  # automata and blocks
         c_void_p,  # maxima of each class
         c_void_p,  # out: classes of the best texts
         c_void_p,  # out: states in front of them
     ),
-    "vd_lattice_path": (
+    "vd_posterior_path": (
         c_void_p,  # automata and blocks
         c_void_p,  # sums over the ways to an exit
         c_void_p,  # what is drawn of each class

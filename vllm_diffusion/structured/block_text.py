@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vllm_diffusion.kernels.cpu_lattice import Lattices
+from vllm_diffusion.kernels.cpu_posterior import Posteriors
 from vllm_diffusion.kernels.dispatch import uses_cpp
 from vllm_diffusion.structured.posterior import (
     NEVER,
@@ -108,8 +108,8 @@ def block_text(
     max_KLC = with_settled(scores.first.double(), block, class_KL, is_sum=False)
     uses_library = uses_cpp(sum_KLC.is_cpu)
     if uses_library:
-        to_exit, factor_KLC = Lattices(block, automata).sums(sum_KLC, has_factors=True)
-        best_KL, state_KL = Lattices(block, automata).best(max_KLC)
+        to_exit, factor_KLC = Posteriors(block, automata).sums(sum_KLC, has_factors=True)
+        best_KL, state_KL = Posteriors(block, automata).best(max_KLC)
         assert factor_KLC is not None
     else:
         to_exit = backward(sum_KLC, block, automata, scatter_sum)

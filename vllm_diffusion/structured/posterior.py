@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vllm_diffusion.kernels.cpu_lattice import Lattices
+from vllm_diffusion.kernels.cpu_posterior import Posteriors
 from vllm_diffusion.kernels.dispatch import uses_cpp
 from vllm_diffusion.structured.token_dfa import FAR, Automaton
 
@@ -273,7 +273,7 @@ def summed(block: Block, automata: Automata, *, has_factors: bool) -> tuple[Tens
     """Sums ``backward``, and ``class_factors`` where asked for: in C++ on the CPU."""
     score_KLC = class_scores(block, automata, scatter_sum)
     if uses_cpp(score_KLC.is_cpu):
-        return Lattices(block, automata).sums(score_KLC, has_factors=has_factors)
+        return Posteriors(block, automata).sums(score_KLC, has_factors=has_factors)
     to_exit_LKN = backward(score_KLC, block, automata, scatter_sum)
     if not has_factors:
         return to_exit_LKN, None
@@ -286,7 +286,7 @@ def best_text(block: Block, automata: Automata) -> tuple[Tensor, Tensor]:
     if not uses_cpp(score_KLC.is_cpu):
         to_exit_LKN = backward(score_KLC, block, automata, scatter_max)
         return path(block.log_p_KLV, to_exit_LKN, block, automata)
-    class_KL, state_KL = Lattices(block, automata).best(score_KLC)
+    class_KL, state_KL = Posteriors(block, automata).best(score_KLC)
     class_KL1 = class_KL[..., None]
     is_in_KLV = (automata.class_KV[:, None] == class_KL1) | (class_KL1 == automata.num_classes - 1)
     token_KL = block.log_p_KLV.masked_fill(~is_in_KLV, NEVER).argmax(dim=-1)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from vllm.utils.torch_utils import async_tensor_h2d
 
-from vllm_diffusion.kernels.cpu_lattice import Lattices
+from vllm_diffusion.kernels.cpu_posterior import Posteriors
 from vllm_diffusion.kernels.dispatch import uses_cpp
 from vllm_diffusion.kernels.tiles import tiles
 from vllm_diffusion.structured.block_text import Scores, best_path, with_settled
@@ -114,8 +114,8 @@ class Drawing:
         sum_KLC = with_settled(self.total_KLC, block, class_KL, is_sum=True)
         value_KLC = with_settled(self.value_KLC, block, class_KL, is_sum=False)
         if uses_cpp(sum_KLC.is_cpu):
-            to_exit, _ = Lattices(block, automata).sums(sum_KLC, has_factors=False)
-            drawn_KL, state_KL = Lattices(block, automata).path(to_exit, value_KLC)
+            to_exit, _ = Posteriors(block, automata).sums(sum_KLC, has_factors=False)
+            drawn_KL, state_KL = Posteriors(block, automata).path(to_exit, value_KLC)
         else:
             to_exit = backward(sum_KLC, block, automata, scatter_sum)
             drawn_KL, state_KL = best_path(value_KLC, to_exit, block, automata)

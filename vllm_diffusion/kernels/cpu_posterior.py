@@ -1,4 +1,4 @@
-"""``structured.posterior`` in C++ (``csrc/include/lattice.h``), for tensors on the CPU."""
+"""``structured.posterior`` in C++ (``csrc/include/posterior.h``), for tensors on the CPU."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SIZES = ("K", "L", "N", "C", "E")
 _TENSORS = ("src", "cls", "dst", "distance", "start", "end", "slack")
 
 
-class _Lattice(ctypes.Structure):
+class _Posterior(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in _SIZES),
         *((name, ctypes.c_void_p) for name in _TENSORS),
     ]
 
 
-class Lattices:
+class Posteriors:
     """Automata and blocks, as C++ reads them."""
 
     def __init__(self, block: Block, automata: Automata) -> None:
-        self.functions = required("lattice").functions
+        self.functions = required("posterior").functions
         num_requests, length = block.fixed_KL.shape
         self.shape = (num_requests, length, automata.num_states, automata.num_classes)
         # Kept for as long as C++ may read them.
@@ -45,7 +45,7 @@ class Lattices:
             )
         ]
         addresses = [tensor.data_ptr() for tensor in self._tensors]
-        self._in = _Lattice(*self.shape, automata.src_KE.shape[1], *addresses)
+        self._in = _Posterior(*self.shape, automata.src_KE.shape[1], *addresses)
 
     def sums(self, score_KLC: Tensor, *, has_factors: bool) -> tuple[Tensor, Tensor | None]:
         """``backward`` (L + 1, K, N) of sums and, where asked for, ``class_factors`` (K, L, C)."""
@@ -53,7 +53,7 @@ class Lattices:
         score_KLC = score_KLC.contiguous()
         to_exit_KLN = score_KLC.new_empty((num_requests, length + 1, num_states))
         factor_KLC = torch.empty_like(score_KLC) if has_factors else None
-        self.functions.vd_lattice_sums(
+        self.functions.vd_posterior_sums(
             ctypes.addressof(self._in),
             score_KLC.data_ptr(),
             to_exit_KLN.data_ptr(),
@@ -70,7 +70,7 @@ class Lattices:
         score_KLC = score_KLC.contiguous()
         class_KL = score_KLC.new_empty(self.shape[:2], dtype=torch.int64)
         state_KL = torch.empty_like(class_KL)
-        self.functions.vd_lattice_best(
+        self.functions.vd_posterior_best(
             ctypes.addressof(self._in),
             score_KLC.data_ptr(),
             class_KL.data_ptr(),
@@ -89,7 +89,7 @@ class Lattices:
         to_exit_KLN = to_exit_LKN.transpose(0, 1).contiguous()
         class_KL = value_KLC.new_empty(self.shape[:2], dtype=torch.int64)
         state_KL = torch.empty_like(class_KL)
-        self.functions.vd_lattice_path(
+        self.functions.vd_posterior_path(
             ctypes.addressof(self._in),
             to_exit_KLN.data_ptr(),
             value_KLC.data_ptr(),

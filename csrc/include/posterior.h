@@ -15,8 +15,8 @@ namespace vd {
 constexpr double kNever = -std::numeric_limits<double>::infinity();
 
 // K requests, one automaton each, padded to N states, C classes and E edges; L positions.
-// Field for field the ctypes structure of cpu_lattice.py.
-struct Lattice {
+// Field for field the ctypes structure of cpu_posterior.py.
+struct Posterior {
   int64_t K, L, N, C, E;
   const int64_t* src;       // (K, E)
   const int64_t* cls;       // (K, E)
@@ -54,9 +54,9 @@ class LogSums {
   std::vector<double> top_, sum_;
 };
 
-class LatticeOf {
+class PosteriorOf {
  public:
-  LatticeOf(const Lattice& in, int64_t k)
+  PosteriorOf(const Posterior& in, int64_t k)
       : in_(in),
         src_(in.src + k * in.E),
         cls_(in.cls + k * in.E),
@@ -165,7 +165,7 @@ class LatticeOf {
     }
   }
 
-  const Lattice& in_;
+  const Posterior& in_;
   const int64_t *src_, *cls_, *dst_, *distance_;
   const int64_t start_, end_, slack_;
   std::vector<double> values_;
