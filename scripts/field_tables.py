@@ -45,15 +45,17 @@ def table(records: Mapping[str, Field]) -> str:
     """One row a field, those that are alike in one."""
     alike: dict[tuple[str, str], list[str]] = {}
     for name, record in records.items():
-        alike.setdefault((_what(record), record.says), []).append(f"`{name}`")
-    rows = [f"| {', '.join(names)} | {what} | {says} |" for (what, says), names in alike.items()]
+        alike.setdefault((_what(record), record.reason), []).append(f"`{name}`")
+    rows = [f"| {', '.join(names)} | {what} | {reason} |" for (what, reason), names in alike.items()]
     return "\n".join(["| field | what happens | how, or why |", "|---|---|---|", *rows])
 
 
 def _what(record: Field) -> str:
     word = WORDS[record.status]
-    if record.nothing:
-        word += ", but for " + ", ".join(f"`{json.dumps(value)}`" for value in record.nothing)
+    if record.neutral_values:
+        word += ", but for " + ", ".join(
+            f"`{json.dumps(value)}`" for value in record.neutral_values
+        )
     return word
 
 

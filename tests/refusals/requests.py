@@ -221,7 +221,7 @@ def _records() -> Iterator[Case]:
     """Every field whose record says that it is refused, or is for some values."""
     for route, model in MODELS.items():
         for field, record in (OTHERS_OF[route] | RECORDS[route]).items():
-            if record.nothing is not None:
+            if record.neutral_values is not None:
                 request = model.model_construct(**{field: "x"})
                 call = partial(admission.check_records, request, route)
                 yield Case(f"{route}, field {field}", call)

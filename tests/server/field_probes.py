@@ -377,10 +377,10 @@ PROBES: dict[str, dict[str, list[Probe]]] = {"chat": CHAT | OTHER, "completion":
 
 def neutral(field: str, record: Field) -> list[Probe]:
     """A refused field whose value asks for nothing: as if it were not there."""
-    if record.nothing is None or "." in field:
+    if record.neutral_values is None or "." in field:
         return []
     # vLLM's models take null for some fields alone.
-    values = [None, *record.nothing] if field in OTHERS else record.nothing
+    values = [None, *record.neutral_values] if field in OTHERS else record.neutral_values
     return [served(same, **{field: value}) for value in values]
 
 

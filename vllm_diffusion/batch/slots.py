@@ -52,7 +52,7 @@ class RequestParams:
         self.seed = slot_array(num_slots, torch.int64)
         # For the host alone.
         self.keeps_cache = np.zeros(num_slots, dtype=np.bool_)
-        self.is_walked = np.zeros(num_slots, dtype=np.bool_)
+        self.is_followed = np.zeros(num_slots, dtype=np.bool_)
         self.guidance = np.zeros(num_slots, dtype=np.float32)
         self.prompt_len = np.zeros(num_slots, dtype=np.int64)
         self.stop_ids = slot_array((num_slots, 4), torch.int64)
@@ -74,9 +74,9 @@ class RequestParams:
         self.max_steps.np[slot] = decode.max_steps
         self.block_length.np[slot] = decode.block_length
         self.sub_block.np[slot] = decode.sub_block_length
-        self.is_walked[slot] = parsed.is_walked(sampling)
+        self.is_followed[slot] = parsed.is_followed(sampling)
         # An edit of what the walk has passed could undo all that follows it.
-        edits = decode.edits and not self.is_walked[slot]
+        edits = decode.edits and not self.is_followed[slot]
         self.edit_threshold.np[slot] = decode.edit_threshold if edits else np.inf
         self.max_post_steps.np[slot] = decode.max_post_steps
         self.guidance[slot] = decode.guidance_scale

@@ -53,7 +53,7 @@ class ParsedRequest:
         """The field that a message about the request's words names."""
         return next(PREFIX + name for name in LEXICAL_PARSERS if PREFIX + name in self.sent)
 
-    def is_walked(self, params: Any) -> bool:
+    def is_followed(self, params: Any) -> bool:
         """Is the text followed token by token (``structured.frontier``)?"""
         return self.compiled is not None or params.thinking_token_budget is not None
 

@@ -110,7 +110,7 @@ def check_records(request: Any, route: str) -> None:
     for field, value, known in _extras(request):
         _check_extra(field, value, known, route)
     for field, record in RECORDS[route].items():
-        if record.nothing is not None:
+        if record.neutral_values is not None:
             _check(field, getattr(request, field, None), record)
     for key, value in (getattr(request, "vllm_xargs", None) or {}).items():
         if not key.startswith(PREFIX) and key not in XARGS:
@@ -120,9 +120,9 @@ def check_records(request: Any, route: str) -> None:
 
 
 def _check(field: str, value: object, record: Field) -> None:
-    is_refused = record.nothing is not None and value not in record.nothing
+    is_refused = record.neutral_values is not None and value not in record.neutral_values
     if is_refused and is_said(value):
-        raise refuse(field, value, record.says)
+        raise refuse(field, value, record.reason)
 
 
 def _extras(request: Any) -> Iterator[tuple[str, Any, list[str]]]:

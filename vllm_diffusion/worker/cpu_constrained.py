@@ -134,7 +134,7 @@ class CpuConstraints:
             self.failures.run(
                 slot,
                 "A constrained canvas",
-                partial(constrained.walk, tokens, masked, end),
+                partial(constrained.advance, tokens, masked, end),
             )
             if slot in self.failures.of_slot:
                 # Finished, so that the step that says so is this one.

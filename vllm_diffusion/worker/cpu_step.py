@@ -99,7 +99,7 @@ class CpuStep:
             and not params.guidance[slot]
             and not has_rule
         )
-        is_held = bool(params.is_walked[slot])
+        is_held = bool(params.is_followed[slot])
         if is_held and (
             self.constraints is None
             or not self.constraints.can_follow(slot)

@@ -64,7 +64,7 @@ class Grammars:
         self.remove(slot)
         params, prompt = request.sampling_params, list(request.prompt_token_ids or ())
         assert params is not None and params.max_tokens is not None
-        if not parsed.is_walked(params):
+        if not parsed.is_followed(params):
             return
         matcher, known_end = self.matchers.matcher(params, prompt, parsed)
         num_left = min(params.max_tokens, self.max_model_len - len(prompt))
@@ -81,7 +81,7 @@ class Grammars:
         new.replay(list(known[len(prompt) :]))
         width = self.plan.record.mask_group.canvas_width(len(known), new.block_length)
         tokens, masked = [self.plan.mask_id] * width, [True] * width
-        new.walk(tokens, masked, width)
+        new.advance(tokens, masked, width)
         self.constrained[slot] = new
         canvas.tokens_SL[slot, :width] = torch.tensor(tokens, device=canvas.tokens_SL.device)
         canvas.masked_SL[slot, :width] = torch.tensor(masked, device=canvas.masked_SL.device)
@@ -192,8 +192,8 @@ class ConstrainedStep(StepRule):
             slots, self.constrained_K, tokens_KL, masked_KL, ends, strict=True
         ):
             if end and slot not in self.failures.of_slot:
-                walk: Callable[[], None] = _walk_of(constrained, tokens, masked, end)
-                self.failures.run(slot, "A constrained canvas", walk)
+                advance: Callable[[], None] = _walk_of(constrained, tokens, masked, end)
+                self.failures.run(slot, "A constrained canvas", advance)
             if slot in self.failures.of_slot:
                 # Finished, so that the step that says so is this one.
                 tokens[:end], masked[:end] = [0] * end, [False] * end
@@ -207,4 +207,4 @@ class ConstrainedStep(StepRule):
 def _walk_of(
     constrained: ConstrainedCanvas, tokens: list[int], masked: list[bool], end: int
 ) -> Callable[[], None]:
-    return lambda: constrained.walk(tokens, masked, end)
+    return lambda: constrained.advance(tokens, masked, end)

@@ -14,24 +14,24 @@ class Field:
 
     status: Status
     """``depends``: on the model or on the server's options, honoured or else refused."""
-    says: str
+    reason: str
     """How it is honoured, why it is refused and what to do, or why it means nothing."""
-    nothing: tuple[Any, ...] | None = None
+    neutral_values: tuple[Any, ...] | None = None
     """Of a field that ``admission`` refuses by this record: the values, beside null and what is
     empty, that ask for nothing. None where another check decides, vLLM's or this package's."""
 
 
-def honoured(says: str) -> Field:
-    return Field("honoured", says)
+def honoured(reason: str) -> Field:
+    return Field("honoured", reason)
 
 
-def depends(says: str) -> Field:
-    return Field("depends", says)
+def depends(reason: str) -> Field:
+    return Field("depends", reason)
 
 
-def meaningless(says: str) -> Field:
-    return Field("meaningless", says)
+def meaningless(reason: str) -> Field:
+    return Field("meaningless", reason)
 
 
-def refused(says: str, *nothing: Any) -> Field:
-    return Field("refused", says, nothing)
+def refused(reason: str, *neutral_values: Any) -> Field:
+    return Field("refused", reason, neutral_values)
