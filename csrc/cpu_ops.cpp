@@ -157,7 +157,7 @@ VD_EXPORT void vd_block_texts(const vd::TextJob* jobs, int64_t K, const void* lo
 
 // vd_denoise_logits up to what is emitted, for requests some of which an automaton holds.
 //   follows     by slot
-//   is_left     uint8 (requests): whether the canvas is left to Python's walk
+//   is_left     uint8 (requests): whether the canvas is left to Python
 VD_EXPORT void vd_constrained_fill(const vd::Slots* slots, vd::Follow* follows, void* logits,
                                    int64_t rows, int64_t columns, int64_t row_bytes, int dtype,
                                    int level, int num_threads, double trusted, int64_t requests,

@@ -46,7 +46,9 @@ def table(records: Mapping[str, Field]) -> str:
     alike: dict[tuple[str, str], list[str]] = {}
     for name, record in records.items():
         alike.setdefault((_what(record), record.reason), []).append(f"`{name}`")
-    rows = [f"| {', '.join(names)} | {what} | {reason} |" for (what, reason), names in alike.items()]
+    rows = [
+        f"| {', '.join(names)} | {what} | {reason} |" for (what, reason), names in alike.items()
+    ]
     return "\n".join(["| field | what happens | how, or why |", "|---|---|---|", *rows])
 
 

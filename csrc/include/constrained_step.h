@@ -33,7 +33,7 @@ class ConstrainedStep {
       is_left[r] = 0;
       denoiser.fill(batch_, r);
       if (width > 0 && follows_[slot].automaton) {
-        is_left[r] = !follows_[slot].walk(tokens(slot), masked(slot), width, slots_.mask_id);
+        is_left[r] = !follows_[slot].follow(tokens(slot), masked(slot), width, slots_.mask_id);
       }
     }
   }
@@ -47,7 +47,7 @@ class ConstrainedStep {
       Follow& follow = follows_[slot];
       if (!follow.automaton || out.num_emitted[r] == 0) continue;
       follow.emitted(out.num_emitted[r]);
-      is_left[r] = !follow.walk(tokens(slot), masked(slot), follow.block_length, slots_.mask_id);
+      is_left[r] = !follow.follow(tokens(slot), masked(slot), follow.block_length, slots_.mask_id);
     }
   }
 

@@ -72,7 +72,7 @@ void keep_allowed(Elem* row, int64_t columns, const TokenAutomaton& a, int64_t s
 struct Follow {
   const TokenAutomaton* automaton;
   int64_t state;     // at the frontier
-  int64_t start;     // in front of the canvas; -1 before it was first walked
+  int64_t start;     // in front of the canvas; -1 before it was first followed
   int64_t frontier;  // canvas positions that the automaton has accepted
   int64_t num_left;  // tokens that may still be emitted, from the canvas's first position
   int64_t is_ending;  // all the rest is the shortest way to the end
@@ -89,7 +89,7 @@ struct Follow {
 
   // Checks and fills the canvas's first `end` positions. False where only the Python side knows
   // what to do; it then starts where this has stopped.
-  bool walk(int64_t* tokens, bool* masked, int64_t end, int64_t mask_id) {
+  bool follow(int64_t* tokens, bool* masked, int64_t end, int64_t mask_id) {
     end = std::min(end, num_left);
     if (start < 0) start = state;
     if (!advance(tokens, masked, end, mask_id)) return false;

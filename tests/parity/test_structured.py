@@ -18,7 +18,7 @@ from tests.parity.engines import Engine, EnginePool, Outcome
 from tests.structured.schemas import schemas
 from tests.structured.texts import grammars, parses, regexes
 from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure
-from vllm_diffusion.sampling.extras import Extras
+from vllm_diffusion.sampling.logits_ops import LogitsOps
 from vllm_diffusion.scheduler.scheduler import BlockDiffusionScheduler
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher
 from vllm_diffusion.worker.grammars import Grammars
@@ -161,7 +161,7 @@ def test_preempted(pool: EnginePool, folders: dict[str, Path]) -> None:
 
 BOUNDARIES = {
     "the engine core takes it over": (BlockDiffusionScheduler, "_open", Failure.PARAMETERS),
-    "its sampling fields": (Extras, "add", Failure.PARAMETERS),
+    "its sampling fields": (LogitsOps, "add", Failure.PARAMETERS),
     "the worker takes it over": (Grammars, "add", Failure.CONSTRAINT),
     "what may come": (TokenDfaMatcher, "fill", Failure.CONSTRAINT),
     "what has come": (TokenDfaMatcher, "accept", Failure.CONSTRAINT),
@@ -173,7 +173,7 @@ def is_third(self: Any, *args: Any) -> bool:
     """Does a call at a boundary belong to the request that is to fail?"""
     if isinstance(self, TokenDfaMatcher):
         return bool(self.tables.is_marked)
-    if isinstance(self, Extras):
+    if isinstance(self, LogitsOps):
         return bool(args[1].seed == 3)
     request = args[0] if isinstance(self, BlockDiffusionScheduler) else args[1]
     name = getattr(request, "request_id", None) or request.req_id

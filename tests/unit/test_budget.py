@@ -81,7 +81,7 @@ def test_a_grammar_follows_the_end(texts: list[tuple[int, ...]], budget: int, se
 def test_what_was_guessed_as_a_thought_is_masked_again() -> None:
     canvas = canvas_of(free(1, True), 100)
     tokens, masked = [1, 2, 3, 4], [False] * 4
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     assert tokens == [1, END, MASK, MASK]
     assert masked == [False, False, True, True]
     assert canvas.frontier == 2
@@ -91,7 +91,7 @@ def test_what_was_guessed_as_a_thought_is_masked_again() -> None:
 def test_an_end_of_its_own_keeps_what_is_behind_it() -> None:
     canvas = canvas_of(free(2, True), 100)
     tokens, masked = [1, END, 3, 4], [False] * 4
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     assert tokens == [1, END, 3, 4]
     assert canvas.frontier == 4
 
@@ -99,11 +99,11 @@ def test_an_end_of_its_own_keeps_what_is_behind_it() -> None:
 def test_a_forced_end_goes_over_the_border_of_blocks() -> None:
     canvas = canvas_of(free(3, True, LONG), 100)
     tokens, masked = [1, 2, 3, 4], [False] * 4
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     assert tokens == [1, 2, 3, 5]
     canvas.emitted(4)
     tokens, masked = [MASK] * 4, [True] * 4
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     assert tokens == [6, END, MASK, MASK]
 
 

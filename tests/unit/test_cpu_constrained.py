@@ -108,7 +108,7 @@ class ConstrainedWorker(Worker):
         is_aligned = self.plan.record.mask_group.is_aligned
         width = block - prompt_len % block if is_aligned else block
         tokens, masked = [MASK_ID] * width, [True] * width
-        new.advance(tokens, masked, width)
+        new.follow(tokens, masked, width)
         self.grammars.constrained[slot] = new
         parsed = replace(parse(fields.get("extra_args"), self.plan), compiled={})
         fields["extra_args"] = {PARSED: parsed.pack(self.plan)}

@@ -102,7 +102,7 @@ def fill_up(
     while text[-1:] != [STOP] and canvas.num_left > 0:
         end = min(length, canvas.num_left)
         tokens, masked = [MASK] * length, [True] * length
-        canvas.advance(tokens, masked, end)
+        canvas.follow(tokens, masked, end)
         while any(masked[:end]) and STOP not in tokens[: canvas.frontier]:
             num_steps += 1
             open_ = [i for i in range(end) if masked[i]]
@@ -110,7 +110,7 @@ def fill_up(
                 exact = first_allowed(canvas.bits_W, 10)
                 tokens[at] = rng.choice(exact if at == canvas.frontier else range(9))
                 masked[at] = False
-            canvas.advance(tokens, masked, end)
+            canvas.follow(tokens, masked, end)
         emitted = tokens[:end]
         if STOP in emitted[: canvas.frontier]:
             emitted = emitted[: emitted.index(STOP) + 1]
@@ -157,7 +157,7 @@ def test_what_must_come_is_filled_in() -> None:
     """As far as it is certain."""
     canvas = constrained([(1, 2, 3, 4, 5), (1, 2, 3, 6)])
     tokens, masked = [MASK] * 4, [True] * 4
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     assert tokens == [1, 2, 3, MASK]
     assert masked == [False, False, False, True]
 
@@ -165,13 +165,13 @@ def test_what_must_come_is_filled_in() -> None:
 def test_a_wrong_guess_is_masked_again_and_later_ones_stay() -> None:
     canvas = constrained([(1, 2, 3, 4), (2, 5, 3, 4)])
     tokens, masked = [2, 7, 3, MASK], [False, False, False, True]
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     # After 2 only 5 may come, and 3 and 4 after it.
     assert tokens == [2, 5, 3, 4]
     assert not any(masked)
     canvas = constrained([(1, 2, 3), (1, 4, 3), (1, 5, 3)])
     tokens, masked = [1, 7, 3, MASK], [False, False, False, True]
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     assert (tokens[:3], masked[:3]) == ([1, MASK, 3], [False, True, False])
     assert first_allowed(canvas.bits_W, 9) == [2, 4, 5]
 
@@ -179,7 +179,7 @@ def test_a_wrong_guess_is_masked_again_and_later_ones_stay() -> None:
 def test_a_constraint_that_allows_nothing_is_reported() -> None:
     tokens, masked = [MASK] * 4, [True] * 4
     with pytest.raises(DeadEndError, match="nothing may come next"):
-        constrained([]).advance(tokens, masked, 4)
+        constrained([]).follow(tokens, masked, 4)
 
 
 def test_a_known_end_that_does_not_fit_is_reported() -> None:
@@ -187,7 +187,7 @@ def test_a_known_end_that_does_not_fit_is_reported() -> None:
     canvas.known_end = [1, 3, STOP]
     tokens, masked = [3, 4, 5, 6], [False] * 4
     with pytest.raises(DeadEndError, match="known end"):
-        canvas.advance(tokens, masked, 4)
+        canvas.follow(tokens, masked, 4)
 
 
 class HastyMatcher(ListMatcher):
@@ -200,7 +200,7 @@ class HastyMatcher(ListMatcher):
 def test_a_forced_token_that_does_not_fit_is_left_open() -> None:
     canvas = constrained([(1, 2, 3), (1, 2, 4), (1, 3, 4), (2, 2)], cls=HastyMatcher)
     tokens, masked = [1, MASK, MASK, MASK], [False, True, True, True]
-    canvas.advance(tokens, masked, 4)
+    canvas.follow(tokens, masked, 4)
     assert (tokens, masked) == ([1, 2, MASK, MASK], [False, False, True, True])
     assert first_allowed(canvas.bits_W, 9) == [3, 4]
     assert canvas.forced == []
@@ -212,11 +212,11 @@ def test_a_request_that_comes_back_goes_on_where_it_was() -> None:
     canvas.replay([1, 2, 3, 4])
     assert (canvas.num_left, canvas.known_end) == (3, [5, 7, STOP])
     tokens, masked = [MASK] * 3, [True] * 3
-    canvas.advance(tokens, masked, 3)
+    canvas.follow(tokens, masked, 3)
     # Of both texts only the shorter one still fits; 6 is a token too far.
     assert tokens[0] == 5
     tokens, masked = [5, 6, 7], [False] * 3
-    canvas.advance(tokens, masked, 3)
+    canvas.follow(tokens, masked, 3)
     assert tokens == [5, 7, STOP]
     with pytest.raises(DeadEndError, match="does not meet the constraint"):
         constrained(texts).replay([1, 3])

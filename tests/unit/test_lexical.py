@@ -146,14 +146,14 @@ def test_a_canvas_ends_in_time(lexical: LexicalConstraints, seed: int, spare: in
         assert canvas.num_left > 0
         end = min(4, canvas.num_left)
         tokens, masked = [MASK] * 4, [True] * 4
-        canvas.advance(tokens, masked, end)
+        canvas.follow(tokens, masked, end)
         while any(masked[:end]) and STOP not in tokens[: canvas.frontier]:
             open_ = [i for i in range(end) if masked[i]]
             for position in rng.sample(open_, rng.randrange(1, len(open_) + 1)):
                 exact = first_allowed(canvas.bits_W, V)
                 options = exact if position == canvas.frontier else range(V)
                 tokens[position], masked[position] = rng.choice(list(options)), False
-            canvas.advance(tokens, masked, end)
+            canvas.follow(tokens, masked, end)
         emitted = tokens[:end]
         if STOP in emitted[: canvas.frontier]:
             emitted = emitted[: emitted.index(STOP) + 1]

@@ -75,7 +75,7 @@ class RequestParams:
         self.block_length.np[slot] = decode.block_length
         self.sub_block.np[slot] = decode.sub_block_length
         self.is_followed[slot] = parsed.is_followed(sampling)
-        # An edit of what the walk has passed could undo all that follows it.
+        # An edit of what the frontier has passed could undo all that follows it.
         edits = decode.edits and not self.is_followed[slot]
         self.edit_threshold.np[slot] = decode.edit_threshold if edits else np.inf
         self.max_post_steps.np[slot] = decode.max_post_steps

@@ -89,7 +89,7 @@ class Follow(IntEnum):
     """Address; 0 where the slot has none."""
     STATE = 1
     START = 2
-    """-1 before the canvas was first walked."""
+    """-1 before the canvas was first followed."""
     FRONTIER = 3
     NUM_LEFT = 4
     IS_ENDING = 5
@@ -163,7 +163,7 @@ class ConstrainedDenoiser:
         """Fill the canvases; masks rows of the logits in place.
 
         Returns:
-            (R,): 1 where the canvas is to be walked in Python, before ``converge``.
+            (R,): 1 where the canvas is left to Python, before ``converge``.
         """
         check_row_stats(logits_NV, self.denoiser.slots.mask_id)
         is_left_R = np.empty(len(requests.slot_R), np.uint8)

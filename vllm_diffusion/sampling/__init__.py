@@ -4,7 +4,7 @@ vLLM is imported where it is called, so that formulas run without it.
 
 - ``ops``: the features, in their order: START HERE to add one
 - ``base``: what a feature is
-- ``extras``: runs them around a step
+- ``logits_ops``: runs them around a step
 - ``allowed_ids``, ``logit_bias``, ``min_tokens``, ``penalties``, ``bad_words``: change logits
 - ``top_n_sigma``, ``min_p``, ``top_k_top_p``: cut what is drawn
 - ``draws``: which rows are drawn, and with what

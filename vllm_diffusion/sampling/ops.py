@@ -1,6 +1,6 @@
 """The sampling features, in the order in which a step runs them. A new one is a file and a row.
 
-``base`` says what a feature is, ``extras`` runs them.
+``base`` says what a feature is, ``logits_ops`` runs them.
 """
 
 from __future__ import annotations

@@ -196,11 +196,11 @@ class ThinkingCanvas(ConstrainedCanvas):
 
     __slots__ = ()
 
-    def advance(self, tokens: list[int], masked: list[bool], end: int) -> None:
+    def follow(self, tokens: list[int], masked: list[bool], end: int) -> None:
         assert isinstance(self.matcher, BudgetMatcher)
         self._cut(self.matcher.budget.copy(), tokens, masked, min(end, self.num_left))
         if self.matcher.budget.is_once:
-            super().advance(tokens, masked, end)
+            super().follow(tokens, masked, end)
         else:
             self.advance(tokens, masked, min(end, self.num_left))  # free text needs no end
 

@@ -56,7 +56,7 @@ class ConstrainedCanvas:
         """Where the text stands before the canvas."""
         return self.matcher if self.start is None else self.start
 
-    def advance(self, tokens: list[int], masked: list[bool], end: int) -> None:
+    def follow(self, tokens: list[int], masked: list[bool], end: int) -> None:
         """Check and fill the canvas; changes both lists in place.
 
         Args:

@@ -110,14 +110,14 @@ class CpuConstraints:
         is_left_R = step.fill(logits_NV, requests)
         if is_left_R.any():
             width_R = np.diff(requests.row_border_R.numpy()[: len(slot_R) + 1])
-            self._walk(canvas, slot_R, is_left_R, width_R)
+            self._follow(canvas, slot_R, is_left_R, width_R)
         outcome, is_left_R = step.converge(requests)
         if is_left_R.any():
             block_R = self.follow_SF[slot_R, Follow.BLOCK_LENGTH]
-            self._walk(canvas, slot_R, is_left_R, block_R)
+            self._follow(canvas, slot_R, is_left_R, block_R)
         return outcome
 
-    def _walk(
+    def _follow(
         self,
         canvas: Canvas,
         slot_R: NDArray[np.int64],
@@ -134,7 +134,7 @@ class CpuConstraints:
             self.failures.run(
                 slot,
                 "A constrained canvas",
-                partial(constrained.advance, tokens, masked, end),
+                partial(constrained.follow, tokens, masked, end),
             )
             if slot in self.failures.of_slot:
                 # Finished, so that the step that says so is this one.

@@ -81,7 +81,7 @@ class Grammars:
         new.replay(list(known[len(prompt) :]))
         width = self.plan.record.mask_group.canvas_width(len(known), new.block_length)
         tokens, masked = [self.plan.mask_id] * width, [True] * width
-        new.advance(tokens, masked, width)
+        new.follow(tokens, masked, width)
         self.constrained[slot] = new
         canvas.tokens_SL[slot, :width] = torch.tensor(tokens, device=canvas.tokens_SL.device)
         canvas.masked_SL[slot, :width] = torch.tensor(masked, device=canvas.masked_SL.device)
@@ -168,7 +168,7 @@ class ConstrainedStep(StepRule):
     def revise(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
         """Check what the step accepted, and fill in what must follow: ``structured.frontier``."""
         ends = [int(self.canvases.width_B[b]) for b in self.index_K]
-        return self._walk(tokens_BL, masked_BL, ends)
+        return self._follow(tokens_BL, masked_BL, ends)
 
     def start_next(
         self, num_emitted_B: Tensor, tokens_BL: Tensor, masked_BL: Tensor
@@ -181,9 +181,11 @@ class ConstrainedStep(StepRule):
             if num_emitted:
                 constrained.emitted(num_emitted)
             ends.append(constrained.block_length if num_emitted else 0)
-        return self._walk(tokens_BL, masked_BL, ends) if any(ends) else (tokens_BL, masked_BL)
+        return self._follow(tokens_BL, masked_BL, ends) if any(ends) else (tokens_BL, masked_BL)
 
-    def _walk(self, tokens_BL: Tensor, masked_BL: Tensor, ends: list[int]) -> tuple[Tensor, Tensor]:
+    def _follow(
+        self, tokens_BL: Tensor, masked_BL: Tensor, ends: list[int]
+    ) -> tuple[Tensor, Tensor]:
         index = torch.tensor(self.index_K, device=tokens_BL.device)
         both_2KL = torch.stack((tokens_BL[index], masked_BL[index].long())).cpu()
         tokens_KL, masked_KL = both_2KL[0].tolist(), both_2KL[1].bool().tolist()
@@ -192,8 +194,8 @@ class ConstrainedStep(StepRule):
             slots, self.constrained_K, tokens_KL, masked_KL, ends, strict=True
         ):
             if end and slot not in self.failures.of_slot:
-                advance: Callable[[], None] = _walk_of(constrained, tokens, masked, end)
-                self.failures.run(slot, "A constrained canvas", advance)
+                follow: Callable[[], None] = _follow_of(constrained, tokens, masked, end)
+                self.failures.run(slot, "A constrained canvas", follow)
             if slot in self.failures.of_slot:
                 # Finished, so that the step that says so is this one.
                 tokens[:end], masked[:end] = [0] * end, [False] * end
@@ -204,7 +206,7 @@ class ConstrainedStep(StepRule):
         )
 
 
-def _walk_of(
+def _follow_of(
     constrained: ConstrainedCanvas, tokens: list[int], masked: list[bool], end: int
 ) -> Callable[[], None]:
-    return lambda: constrained.advance(tokens, masked, end)
+    return lambda: constrained.follow(tokens, masked, end)

@@ -131,7 +131,7 @@ class BlockDiffusionState(ModelState):
             self.params.remove(slot)
             self.grammars.remove(slot)
             self.failures.forget(slot)
-            self.sampler.extras.remove(slot)
+            self.sampler.logits_ops.remove(slot)
 
     def apply_staged_writes(self) -> None:
         self.params.copy_to_device()

@@ -31,7 +31,7 @@ from vllm_diffusion.isolation.failures import Failure, Failures
 from vllm_diffusion.kernels import dispatch
 from vllm_diffusion.mask_groups.view import BatchView
 from vllm_diffusion.request.plan import DecodePlan
-from vllm_diffusion.sampling.extras import Extras
+from vllm_diffusion.sampling.logits_ops import LogitsOps
 from vllm_diffusion.worker.cpu_constrained import CpuConstraints
 from vllm_diffusion.worker.cpu_step import CpuStep, FastPath
 from vllm_diffusion.worker.grammars import Grammars
@@ -77,7 +77,7 @@ class DiffusionSampler:
         self.position_L = torch.arange(plan.canvas_length, device=self.device)
         # Known to the host: a draft is followed by its verification.
         self.is_drafted_S = np.zeros(len(self.canvas.step_S), dtype=np.bool_)
-        self.extras = Extras(params, req_states, self.canvas, logprobs_mode)
+        self.logits_ops = LogitsOps(params, req_states, self.canvas, logprobs_mode)
         # Called with the logits of the worker's first step, which is vLLM's profile run.
         self.rehearsal: Callable[[Tensor], None] | None = None
         self.cpu_step: CpuStep | None = None
@@ -100,15 +100,15 @@ class DiffusionSampler:
         self.failures.run(
             req_idx,
             "A request's sampling fields",
-            lambda: self.extras.add(req_idx, sampling_params),
+            lambda: self.logits_ops.add(req_idx, sampling_params),
             Failure.PARAMETERS,
         )
         if self.cpu_step is not None:
-            self.cpu_step.add_request(req_idx, has_rule=self.extras.has_rule(req_idx))
+            self.cpu_step.add_request(req_idx, has_rule=self.logits_ops.has_rule(req_idx))
 
     def apply_staged_writes(self) -> None:
         """Make what requests asked for visible to the next step."""
-        self.extras.copy_to_device()
+        self.logits_ops.copy_to_device()
 
     def clear(self, slot: int) -> None:
         """A new request, or one that starts over, owns ``slot``."""
@@ -140,15 +140,17 @@ class DiffusionSampler:
             path = self.cpu_step.path(input_batch.idx_mapping_np)
             if path is not FastPath.NONE:
                 draws = snapshot = None
-                has_extras = self.extras.are_asked(input_batch.idx_mapping_np[:num_reqs])
-                if has_extras or path is FastPath.DRAWN:
+                has_logits_ops = self.logits_ops.are_asked(input_batch.idx_mapping_np[:num_reqs])
+                if has_logits_ops or path is FastPath.DRAWN:
                     _, canvases = self._canvases(input_batch)
                     draws = self._draws(canvases)
-                    snapshot = self.extras.before(logits_NV, canvases) if has_extras else None
+                    snapshot = (
+                        self.logits_ops.before(logits_NV, canvases) if has_logits_ops else None
+                    )
                 outcome = self.cpu_step.run(
                     logits_NV, draws, input_batch, is_constrained=path is FastPath.CONSTRAINED
                 )
-                logprobs = self.extras.after(snapshot, *outcome[:2])
+                logprobs = self.logits_ops.after(snapshot, *outcome[:2])
                 return output_of(*outcome, logprobs)
         sampled_RL = torch.zeros(
             num_reqs, self.plan.canvas_length, dtype=torch.int64, device=self.device
@@ -162,7 +164,7 @@ class DiffusionSampler:
             if scale_R.any():
                 scale_N = np.repeat(scale_R, view.num_rows_R)
                 logits_NV = guide(logits_NV, scale_N > 0, scale_N)
-            snapshot = self.extras.before(logits_NV, canvases)
+            snapshot = self.logits_ops.before(logits_NV, canvases)
             batch = canvases.to_device(self.total_len_S)
             tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), batch)
             sampled_RL[batch.request_B] = tokens_BL
@@ -172,7 +174,7 @@ class DiffusionSampler:
             ).int()
             if view.is_draft_R is not None:
                 self.is_drafted_S[view.slot_R] = view.is_draft_R
-        logprobs = self.extras.after(snapshot, sampled_RL, num_sampled_R)
+        logprobs = self.logits_ops.after(snapshot, sampled_RL, num_sampled_R)
         return output_of(sampled_RL, num_sampled_R, num_rejected_R, logprobs)
 
     def _canvases(self, input_batch: InputBatch) -> tuple[BatchView, Canvases]:
@@ -181,7 +183,7 @@ class DiffusionSampler:
         return view, canvases_of(view, borders, self.params, self.plan, self.max_model_len)
 
     def _draws(self, batch: Canvases) -> Draws | None:
-        return self.extras.drawn.draws(batch, self.canvas.step_S, self.total_len_S)
+        return self.logits_ops.drawn.draws(batch, self.canvas.step_S, self.total_len_S)
 
     def _step(
         self, logits_NV: Tensor, draws: Draws | None, batch: CanvasTensors
@@ -266,7 +268,7 @@ class DiffusionSampler:
                     post_step_B=self.canvas.post_step_S[slot_B],
                 )
             )
-        return rules + self.extras.rules(batch.host)
+        return rules + self.logits_ops.rules(batch.host)
 
     def _speculated(
         self,

@@ -45,15 +45,15 @@ def _buffers_of_the_cpu_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def worker_of(requests: list[dict[str, Any]], mode: str = "raw_logprobs") -> Worker:
     worker = Worker("SDARForCausalLM", requests)
-    extras = worker.sampler.extras
+    logits_ops = worker.sampler.logits_ops
     generator = torch.Generator().manual_seed(1)
     num_slots = len(worker.total_len_S)
     tokens = torch.randint(0, VOCAB - 1, (num_slots, MAX_LEN), generator=generator).int()
     worker.sampler.req_states.all_token_ids = SimpleNamespace(gpu=tokens)  # type: ignore[assignment]
-    canvas, temper = worker.sampler.canvas, extras.drawn.temper
-    extras.logprobs = AcceptedLogprobs(worker.params, canvas, mode, temper)
+    canvas, temper = worker.sampler.canvas, logits_ops.drawn.temper
+    logits_ops.logprobs = AcceptedLogprobs(worker.params, canvas, mode, temper)
     for slot, fields in zip(worker.slot_R.tolist(), requests, strict=True):
-        extras.add(slot, SamplingParams(**{"max_tokens": 30, **fields}))
+        logits_ops.add(slot, SamplingParams(**{"max_tokens": 30, **fields}))
     worker.sampler.apply_staged_writes()
     return worker
 
@@ -106,13 +106,13 @@ def test_the_four_modes(mode: str, snapshot: list[LogprobsTensors]) -> None:
     said = {"logit_bias": {3: 2.0}, "temperature": 0.5, "seed": 1, "top_k": 4, "logprobs": 2}
     worker = worker_of([{**said, **of_policy("confidence", threshold=0.0)}], mode)
     seen: list[Tensor] = []
-    before = worker.sampler.extras.before
+    before = worker.sampler.logits_ops.before
 
     def spy(logits_NV: Tensor, of: Any) -> Any:
         seen.append(logits_NV.clone())
         return before(logits_NV, of)
 
-    worker.sampler.extras.before = spy  # type: ignore[method-assign]
+    worker.sampler.logits_ops.before = spy  # type: ignore[method-assign]
     tokens_RL, num_R, _ = worker.step(seeded(0))
     rows_NV = seen[0]
     rows_NV[:, worker.plan.mask_id] = -torch.inf
@@ -132,27 +132,27 @@ def test_the_four_modes(mode: str, snapshot: list[LogprobsTensors]) -> None:
 
 def test_nothing_is_held_for_nobody() -> None:
     worker = worker_of([{"temperature": 0}, {"temperature": 0.5}])
-    extras = worker.sampler.extras
-    assert extras.logprobs._store is None
+    logits_ops = worker.sampler.logits_ops
+    assert logits_ops.logprobs._store is None
     lists = [
         one
-        for op in extras.ops
+        for op in logits_ops.ops
         for one in vars(op).values()
         if isinstance(one, (SlotLists, SlotWords))
     ]
     assert len(lists) == 6
     assert all(one.values is None for one in lists)
-    assert not extras.are_asked(worker.slot_R)
+    assert not logits_ops.are_asked(worker.slot_R)
 
 
 def test_places_are_used_again() -> None:
     worker = worker_of([{"logprobs": 1}, {"logprobs": 1}])
-    logprobs = worker.sampler.extras.logprobs
+    logprobs = worker.sampler.logits_ops.logprobs
     assert logprobs._store is not None
     first = logprobs._store.rank.shape[0]
     for number in range(20):
-        worker.sampler.extras.remove(int(worker.slot_R[0]))
-        worker.sampler.extras.add(int(worker.slot_R[0]), SamplingParams(logprobs=number % 5))
+        worker.sampler.logits_ops.remove(int(worker.slot_R[0]))
+        worker.sampler.logits_ops.add(int(worker.slot_R[0]), SamplingParams(logprobs=number % 5))
     assert logprobs._store.rank.shape[0] == first == 2
     assert logprobs._store.ids_A.shape[2] == 5
     assert len({int(logprobs.place_S[slot]) for slot in worker.slot_R}) == 2

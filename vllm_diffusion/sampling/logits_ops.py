@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vllm_diffusion.denoise.step import StepRule
 
 
-class Extras:
+class LogitsOps:
     """The wishes of all slots, and what a step owes to them."""
 
     def __init__(
