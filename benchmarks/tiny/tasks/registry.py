@@ -34,6 +34,6 @@ WEIGHTS = dict.fromkeys(TASKS, 1.0) | {
     "letter": 0.5,
 }
 
-# Asked of the bundled pair, which was not trained on them (``train --open``).
+# Names of any kind; the bundled pair learned them last (``train --open``).
 OPEN_TASKS: dict[str, Task] = {"extract": extract, "call": call}
 OPEN_WEIGHTS = WEIGHTS | {"extract": 5.0, "call": 8.0}
