@@ -149,3 +149,36 @@ def test_no_paths_of_one_machine() -> None:
         if match := pattern.search(text):
             found[_name(path)] = match.group()
     assert not found
+
+
+SUFFIX = re.compile(r"\b[a-z][a-z0-9_]*_([A-Z][A-Z0-9]*)\b")
+SAID = re.compile(r"[Ss]uffix(?:es)?:?\s(.*?)(?:\.\n|\.$|\n\n|\Z)", re.DOTALL)
+SMALL_WORDS = set("of them the a an in that with are is has have to held their its and so".split())
+
+
+def _letters() -> dict[str, set[str]]:
+    """The glossary's letters, and the words of what each may count."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([A-Z]) \|(.*)\|$", text, re.MULTILINE)
+    return {letter: set(re.findall(r"\w+", cells)) - SMALL_WORDS for letter, cells in rows}
+
+
+def _said(docstring: str) -> dict[str, str]:
+    """What a docstring says of letters: ``Shape suffixes: S slots, L canvas length.``"""
+    if (found := SAID.search(docstring)) is None:
+        return {}
+    parts = re.split(r"[,;]\s+|\sand\s|:\s", found.group(1).replace("\n", " "))
+    return {part[0]: part[2:] for part in parts if re.match(r"[A-Z] \w", part)}
+
+
+def test_letters_of_shapes_are_those_of_the_glossary() -> None:
+    letters = _letters()
+    strange = {}
+    for module in _modules():
+        text = module.read_text(encoding="utf-8")
+        used = {c for suffix in SUFFIX.findall(text) for c in suffix if not c.isdigit()}
+        said = _said(ast.get_docstring(ast.parse(text)) or "")
+        wrong = {f"{c} {said[c]}" for c in said if not letters.get(c, set()) & {*said[c].split()}}
+        if found := (used - letters.keys()) | wrong:
+            strange[_name(module)] = sorted(found)
+    assert not strange

@@ -1,6 +1,6 @@
 """Lists by slot, of any length, as arrays that a step can gather from.
 
-Nothing is allocated before somebody has a list. Shape suffixes: S slots, Q slots asked for, K
+Nothing is allocated before somebody has a list. Shape suffixes: S slots, Q requests that ask, K
 entries of the longest list so far.
 """
 

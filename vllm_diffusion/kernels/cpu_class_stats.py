@@ -1,6 +1,6 @@
 """``structured.class_stats`` and ``class_draws`` in C++ (``csrc/include/class_stats.h``).
 
-Shape suffixes: N rows of the step's logits, R of them that are read, V vocabulary, C classes.
+Shape suffixes: N rows of the step's logits, P of them that are read, V vocabulary, C classes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def order_classes(
 
 def _rows(
     logits_NV: Tensor,
-    row_R: NDArray[np.int64],
-    classes_R: Sequence[TokenClasses],
+    row_P: NDArray[np.int64],
+    classes_P: Sequence[TokenClasses],
     num_classes: int,
     excluded: int,
     level: str | None,
@@ -47,8 +47,8 @@ def _rows(
 ) -> tuple[Any, ...]:
     """The arguments that both functions begin with; ``kept`` holds what they point to."""
     assert logits_NV.stride(1) == 1
-    row = np.ascontiguousarray(row_R, dtype=np.int64)
-    fields = np.array([classes.fields for classes in classes_R], dtype=np.int64)  # or of no rows
+    row = np.ascontiguousarray(row_P, dtype=np.int64)
+    fields = np.array([classes.fields for classes in classes_P], dtype=np.int64)  # or of no rows
     kept += [row, fields]
     best_level = required("class_stats").best_level
     return (
@@ -67,8 +67,8 @@ def _rows(
 
 def class_stats(
     logits_NV: Tensor,
-    row_R: NDArray[np.int64],
-    classes_R: Sequence[TokenClasses],
+    row_P: NDArray[np.int64],
+    classes_P: Sequence[TokenClasses],
     num_classes: int,
     excluded: int,
     *,
@@ -79,9 +79,9 @@ def class_stats(
     Args:
         level: a name of ``LEVELS`` instead of the best one, for tests.
     """
-    shape = (len(row_R), num_classes)
+    shape = (len(row_P), num_classes)
     kept: list[Any] = []
-    arguments = _rows(logits_NV, row_R, classes_R, num_classes, excluded, level, kept)
+    arguments = _rows(logits_NV, row_P, classes_P, num_classes, excluded, level, kept)
     # Allocated by NumPy: see ``cpu_row_stats``.
     total, weighted = (torch.from_numpy(np.empty(shape)) for _ in range(2))
     first, second = (torch.from_numpy(np.empty(shape, np.float32)) for _ in range(2))
@@ -95,30 +95,30 @@ def class_stats(
 
 def class_draws(
     logits_NV: Tensor,
-    row_R: NDArray[np.int64],
-    classes_R: Sequence[TokenClasses],
+    row_P: NDArray[np.int64],
+    classes_P: Sequence[TokenClasses],
     num_classes: int,
     excluded: int,
-    temperature_R: Tensor,
-    lowest_R: Tensor,
-    key_R: Tensor,
+    temperature_P: Tensor,
+    lowest_P: Tensor,
+    key_P: Tensor,
     *,
     level: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As in the definition, but for what a row's random numbers are keyed by.
 
     Args:
-        temperature_R: float32.
-        lowest_R: float32; tempered logits below it are left out.
-        key_R: int64, of ``denoise.random.key_of``.
+        temperature_P: float32.
+        lowest_P: float32; tempered logits below it are left out.
+        key_P: int64, of ``denoise.random.key_of``.
         level: as above.
     """
-    shape = (len(row_R), num_classes)
+    shape = (len(row_P), num_classes)
     kept: list[Any] = []
-    arguments = _rows(logits_NV, row_R, classes_R, num_classes, excluded, level, kept)
+    arguments = _rows(logits_NV, row_P, classes_P, num_classes, excluded, level, kept)
     total, value = (torch.from_numpy(np.empty(shape)) for _ in range(2))
     token = torch.from_numpy(np.empty(shape, np.int64))
-    given = [tensor.contiguous() for tensor in (temperature_R, lowest_R, key_R)]
+    given = [tensor.contiguous() for tensor in (temperature_P, lowest_P, key_P)]
     found = (total, value, token)
     required("class_draws").functions.vd_class_draws(
         *arguments, *(tensor.data_ptr() for tensor in (*given, *found))

@@ -2,7 +2,7 @@
 
 ``worker.constrained``, ``structured.block_text`` and ``structured.frontier`` define the outcome.
 
-Shape suffixes: S slots, R requests in the batch, K of them with an automaton, L canvas length,
+Shape suffixes: S slots, R requests in the batch, K constrained ones of them, L canvas length,
 N rows of logits.
 """
 

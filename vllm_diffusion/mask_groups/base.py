@@ -5,7 +5,7 @@ make an object of it and ask; start-up and the front end ask the class. Nobody
 else distinguishes them. The object keeps nothing of a request: that is ``Progress``
 in the scheduler, and the slots' parameters in the worker.
 
-Shape suffixes: R requests of the batch, S virtual sequences, K rows of logits.
+Shape suffixes: R requests of the batch, S virtual sequences, N rows of logits.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class MaskGroup(ABC):
 
     @abstractmethod
     def prepare(self, inputs: Inputs) -> Tensor:
-        """Put in the tokens that the runner does not know of; returns the rows (K,) of the hidden
+        """Put in the tokens that the runner does not know of; returns the rows (N,) of the hidden
         states that get logits.
 
         The runner fills in prompts and canvases. A query may also start with tokens that the

@@ -104,18 +104,18 @@ class Full(MaskGroup):
     def prepare(self, inputs: Inputs) -> Tensor:
         view, params = inputs.view, inputs.params
         is_guided_R = params.guidance[view.slot_R] > 0
-        hides_prompt_N = second_R = None
+        hides_prompt_T = second_R = None
         if is_guided_R.any():
             second_R = second_start(self._length(view.slot_R, params), self.page)
             offset = unconditional_offset(view, np.where(is_guided_R, second_R, view.end_R))
-            hides_prompt_N = move_second_sequences(inputs, offset)
-        fill_whole_sequence(inputs, hides_prompt_N)
-        rows_K = inner_rows(inputs, self.shift)
+            hides_prompt_T = move_second_sequences(inputs, offset)
+        fill_whole_sequence(inputs, hides_prompt_T)
+        rows_N = inner_rows(inputs, self.shift)
         if second_R is not None:
             # The unconditional rows of guided canvases, behind all others.
             of_request = np.repeat(np.arange(len(is_guided_R)), view.num_rows_R)
             row = np.flatnonzero(is_guided_R[of_request])
             host = np.stack((row, second_R[of_request[row]])).astype(np.int64)
             row_G, second_G = inputs.to_device(host)
-            rows_K = torch.cat((rows_K, rows_K[row_G] + second_G))
-        return rows_K
+            rows_N = torch.cat((rows_N, rows_N[row_G] + second_G))
+        return rows_N

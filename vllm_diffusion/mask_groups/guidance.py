@@ -4,7 +4,7 @@
 second time with its prompt masked, so that each has K and V of its own in the request's pages. What
 lies between them is computed and never read.
 
-Shape suffixes: R requests of the batch, S sequences of attention, N tokens of the batch.
+Shape suffixes: R requests of the batch, S sequences of attention, T tokens of the batch.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def split_guided(
 
 
 def unconditional_offset(view: BatchView, second_R: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What to take off the positions of the batch's tokens, int64 (N,).
+    """What to take off the positions of the batch's tokens, int64 (T,).
 
     ``second_R`` is where the second sequence starts, beyond any query if there is none.
     """

@@ -5,7 +5,7 @@ stand there. Which classes may stand there depends on the text so far; which tok
 its class does not. So one token a class is drawn, and a text is chosen among classes: it is, token
 for token, the text that is drawn among all tokens.
 
-Shape suffixes: N rows of the step's logits, R of them with an automaton, V vocabulary, C classes.
+Shape suffixes: N rows of the step's logits, P rows of them with an automaton, V vocabulary, C classes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CUT = 1e4
 
 
 class ClassDraws(NamedTuple):
-    """(R, C) each."""
+    """(P, C) each."""
 
     total: Tensor
     """float64. Logarithm of the class's share of the tempered distribution, times a constant."""
@@ -43,8 +43,8 @@ class ClassDraws(NamedTuple):
 
 def class_draws(
     logits_NV: Tensor,
-    row_R: NDArray[np.int64],
-    classes_R: Sequence[TokenClasses],
+    row_P: NDArray[np.int64],
+    classes_P: Sequence[TokenClasses],
     num_classes: int,
     excluded: int,
     draws: Draws,
@@ -53,55 +53,55 @@ def class_draws(
 
     Args:
         logits_NV: of the step; float32, bfloat16 or float16.
-        row_R: which rows.
-        classes_R: the classes of each row's tokens; may be the same.
+        row_P: which rows.
+        classes_P: the classes of each row's tokens; may be the same.
         num_classes: C, at least what any of them has.
         excluded: the mask token.
         draws: of these rows, in this order.
     """
     if not uses_cpp(logits_NV.is_cpu):
-        return defined(logits_NV, row_R, classes_R, num_classes, excluded, draws)
+        return defined(logits_NV, row_P, classes_P, num_classes, excluded, draws)
     found = cpu_class_stats.class_draws(
         logits_NV,
-        row_R,
-        classes_R,
+        row_P,
+        classes_P,
         num_classes,
         excluded,
         draws.temperature_N,
-        _lowest(logits_NV, row_R, excluded, draws),
+        _lowest(logits_NV, row_P, excluded, draws),
         key_of(draws.seed_N, draws.position_N, draws.step_N),
     )
     return ClassDraws(*found)
 
 
-def _lowest(logits_NV: Tensor, row_R: NDArray[np.int64], excluded: int, draws: Draws) -> Tensor:
+def _lowest(logits_NV: Tensor, row_P: NDArray[np.int64], excluded: int, draws: Draws) -> Tensor:
     """The least tempered logit that cuts leave of each row, -inf for all."""
-    lowest_R = torch.full((len(row_R),), NEVER)
+    lowest_P = torch.full((len(row_P),), NEVER)
     if not draws.cuts:
-        return lowest_R
-    is_cut_R = torch.stack([cut.asks_N for cut in draws.cuts]).any(dim=0)
-    cut = is_cut_R.nonzero()[:, 0]
-    row = torch.from_numpy(row_R)[cut]
+        return lowest_P
+    is_cut_P = torch.stack([cut.asks_N for cut in draws.cuts]).any(dim=0)
+    cut = is_cut_P.nonzero()[:, 0]
+    row = torch.from_numpy(row_P)[cut]
     for part in tiles(len(cut), logits_NV.shape[1]):
-        rows_RV = logits_NV[row[part]].float()
-        rows_RV[:, excluded] = NEVER
-        kept_RV = draws.at(cut[part]).temper(rows_RV)
-        lowest_R[cut[part]] = kept_RV.masked_fill_(kept_RV == NEVER, torch.inf).amin(dim=-1)
-    return lowest_R
+        rows_PV = logits_NV[row[part]].float()
+        rows_PV[:, excluded] = NEVER
+        kept_PV = draws.at(cut[part]).temper(rows_PV)
+        lowest_P[cut[part]] = kept_PV.masked_fill_(kept_PV == NEVER, torch.inf).amin(dim=-1)
+    return lowest_P
 
 
 def defined(
     logits_NV: Tensor,
-    row_R: NDArray[np.int64],
-    classes_R: Sequence[TokenClasses],
+    row_P: NDArray[np.int64],
+    classes_P: Sequence[TokenClasses],
     num_classes: int,
     excluded: int,
     draws: Draws,
 ) -> ClassDraws:
     """The definition, in torch, so many rows at a time as ``tiles`` allows."""
     parts = [
-        _defined(rows_RV, class_RV, num_classes, draws.at(part))
-        for rows_RV, class_RV, part in tiles_of(logits_NV, row_R, classes_R, excluded)
+        _defined(rows_PV, class_PV, num_classes, draws.at(part))
+        for rows_PV, class_PV, part in tiles_of(logits_NV, row_P, classes_P, excluded)
     ]
     if not parts:
         none = logits_NV[:0].float()
@@ -109,24 +109,24 @@ def defined(
     return parts[0] if len(parts) == 1 else ClassDraws(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _defined(rows_RV: Tensor, class_RV: Tensor, num_classes: int, draws: Draws) -> ClassDraws:
-    kept_RV = draws.temper(rows_RV)
+def _defined(rows_PV: Tensor, class_PV: Tensor, num_classes: int, draws: Draws) -> ClassDraws:
+    kept_PV = draws.temper(rows_PV)
     if draws.cuts:
-        scaled_RV = rows_RV / draws.temperature_N[:, None]
-        kept_RV = torch.where(kept_RV == NEVER, scaled_RV - CUT, kept_RV)
-        del scaled_RV
-    none = kept_RV.new_full((len(rows_RV), num_classes), NEVER)
-    top = none.scatter_reduce(1, class_RV, kept_RV, "amax")
+        scaled_PV = rows_PV / draws.temperature_N[:, None]
+        kept_PV = torch.where(kept_PV == NEVER, scaled_PV - CUT, kept_PV)
+        del scaled_PV
+    none = kept_PV.new_full((len(rows_PV), num_classes), NEVER)
+    top = none.scatter_reduce(1, class_PV, kept_PV, "amax")
     finite = torch.where(top == NEVER, 0.0, top)
-    share_RV = (kept_RV - finite.gather(1, class_RV)).double().exp_()
-    sums = torch.zeros_like(top, dtype=torch.float64).scatter_add(1, class_RV, share_RV)
-    del share_RV
-    size = rows_RV.shape[1]
-    noisy_RV = kept_RV + gumbel(draws.seed_N, draws.position_N, draws.step_N, size)
-    value = none.scatter_reduce(1, class_RV, noisy_RV, "amax")
-    is_value_RV = (noisy_RV == value.gather(1, class_RV)) & (noisy_RV > NEVER)
-    index_V = torch.arange(size, device=rows_RV.device).expand_as(class_RV)
+    share_PV = (kept_PV - finite.gather(1, class_PV)).double().exp_()
+    sums = torch.zeros_like(top, dtype=torch.float64).scatter_add(1, class_PV, share_PV)
+    del share_PV
+    size = rows_PV.shape[1]
+    noisy_PV = kept_PV + gumbel(draws.seed_N, draws.position_N, draws.step_N, size)
+    value = none.scatter_reduce(1, class_PV, noisy_PV, "amax")
+    is_value_PV = (noisy_PV == value.gather(1, class_PV)) & (noisy_PV > NEVER)
+    index_V = torch.arange(size, device=rows_PV.device).expand_as(class_PV)
     token = torch.full_like(top, size, dtype=torch.int64)
-    token = token.scatter_reduce(1, class_RV, torch.where(is_value_RV, index_V, size), "amin")
+    token = token.scatter_reduce(1, class_PV, torch.where(is_value_PV, index_V, size), "amin")
     token = torch.where(token == size, -1, token)
     return ClassDraws(finite.double() + sums.log(), value.double(), token)

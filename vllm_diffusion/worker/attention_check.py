@@ -3,7 +3,7 @@
 ``supports_non_causal`` is what a backend says of itself. What it computes is
 seen here, on the model's own first layer: random queries, keys and values of
 two short requests, a paged cache of its own, and the sequences and flags that
-the engine builds. Suffixes: N query tokens, T tokens of a request, H heads, K
+the engine builds. Suffixes: T tokens, H heads, K
 key heads, D head size, S sequences.
 """
 

@@ -5,7 +5,7 @@ chosen among classes (``structured.block_text``). Nothing else is as wide as the
 Requests with a temperature draw their texts among classes as well (``constrained_draws``).
 
 Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, C classes,
-R open positions that have a row.
+P rows of open positions.
 """
 
 from __future__ import annotations
@@ -174,13 +174,13 @@ class Constraints:
         fixed = fixed_KL.cpu().numpy()
         position_L = np.arange(length)
         has_row = position_L < num_rows_K[:, None]
-        request_R, at_R = np.nonzero(has_row & (fixed < 0) & (position_L < end_K[:, None]))
-        row_R = canvases.row_start_B[picked][request_R] + at_R
+        request_P, at_P = np.nonzero(has_row & (fixed < 0) & (position_L < end_K[:, None]))
+        row_P = canvases.row_start_B[picked][request_P] + at_P
         classes = [start.tables.automaton.class_V for start in starts]
-        scores = self._scores(logits_NV, automata, starts, request_R, at_R, row_R, length)
+        scores = self._scores(logits_NV, automata, starts, request_P, at_P, row_P, length)
         if drawing is not None:
-            classes_R = [starts[k].tables.automaton.classes for k in request_R.tolist()]
-            drawing.read(logits_NV, scores, (request_R, at_R, row_R), classes_R)
+            classes_P = [starts[k].tables.automaton.classes for k in request_P.tolist()]
+            drawing.read(logits_NV, scores, (request_P, at_P, row_P), classes_P)
         class_KL = np.stack(
             [one[np.maximum(row, 0)] for one, row in zip(classes, fixed, strict=True)]
         )
@@ -248,9 +248,9 @@ class Constraints:
         logits_NV: Tensor,
         automata: Automata,
         starts: Sequence[TokenDfaMatcher],
-        request_R: np.ndarray,
-        at_R: np.ndarray,
-        row_R: np.ndarray,
+        request_P: np.ndarray,
+        at_P: np.ndarray,
+        row_P: np.ndarray,
         length: int,
     ) -> Scores:
         """Statistics of open positions; where the step has none, every token is as good."""
@@ -261,10 +261,10 @@ class Constraints:
         second = torch.where(size_KC > 1, 0.0, NEVER)
         token = automata.sample_KC[:, None].expand(-1, length, -1).clone()
         weighted = torch.zeros_like(total)
-        if len(row_R):
-            classes_R = [starts[k].tables.automaton.classes for k in request_R.tolist()]
-            stats = class_stats(logits_NV, row_R, classes_R, num_classes, self.mask_id)
-            places = async_tensor_h2d(np.stack((request_R, at_R)), device=logits_NV.device)
+        if len(row_P):
+            classes_P = [starts[k].tables.automaton.classes for k in request_P.tolist()]
+            stats = class_stats(logits_NV, row_P, classes_P, num_classes, self.mask_id)
+            places = async_tensor_h2d(np.stack((request_P, at_P)), device=logits_NV.device)
             where = (places[0], places[1])
             total[where], weighted[where] = stats.total, stats.weighted
             first[where], second[where] = stats.first, stats.second

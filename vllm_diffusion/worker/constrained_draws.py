@@ -5,7 +5,7 @@ As ``constrained``: rows of logits are read by class of token, once more for wha
 position, step) only, so a text does not depend on its company.
 
 Shape suffixes: K constrained requests of the step, L canvas length, N rows of logits, V vocabulary,
-C classes, R open positions that have a row, D of them that are drawn.
+C classes, P rows of open positions, D of them that are drawn.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ class Drawing:
         logits_NV: Tensor,
         scores: Scores,
         places: Places,
-        classes_R: Sequence[TokenClasses],
+        classes_P: Sequence[TokenClasses],
     ) -> None:
         """Read the rows of the requests with a temperature.
 
         Args:
             logits_NV: as the model has them; masked behind this.
             scores: of all requests, from before.
-            places: request, position and row of open positions, (R,) each.
-            classes_R: of each of these rows.
+            places: request, position and row of open positions, (P,) each.
+            classes_P: of each of these rows.
         """
         device = logits_NV.device
         draw_N = np.full(len(logits_NV), -1)
         draw_N[self.rows] = np.arange(len(self.rows))
-        request_R, at_R, row_R = places
-        picked = np.flatnonzero(draw_N[row_R] >= 0)
-        request_D, at_D, row_D = request_R[picked], at_R[picked], row_R[picked]
+        request_P, at_P, row_P = places
+        picked = np.flatnonzero(draw_N[row_P] >= 0)
+        request_D, at_D, row_D = request_P[picked], at_P[picked], row_P[picked]
         draw_D = draw_N[row_D]
         num_requests, length = scores.total.shape[:2]
         is_drawn_K = np.zeros(num_requests, dtype=np.int64)
@@ -84,13 +84,13 @@ class Drawing:
         self.is_drawn_K = is_drawn > 0
         self.row_KL, self.draw_KL, self.has_row_KL = place.view(3, num_requests, length)
         self.logits_NV, self.num_classes = logits_NV, scores.total.shape[2]
-        self.classes_K = dict(zip(request_R.tolist(), classes_R, strict=True))
+        self.classes_K = dict(zip(request_P.tolist(), classes_P, strict=True))
         self.lse_KL = self._log_sums(scores)
         self.mask(logits_NV)
         found = class_draws(
             logits_NV,
             row_D,
-            [classes_R[r] for r in picked.tolist()],
+            [classes_P[r] for r in picked.tolist()],
             self.num_classes,
             self.mask_id,
             self.draws.at(draw),

@@ -4,7 +4,7 @@ Constraints are followed on the host, one request after the other. A step withou
 does not come here; one with them copies their canvases to the host once, and what the constraints
 say back.
 
-Shape suffixes: B requests with a canvas, L canvas length, K of them held to a constraint, W words.
+Shape suffixes: B requests with a canvas, L canvas length, K constrained ones, W words.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ own in the request's pages. What lies between them is computed and never read.
 
 ``mask_groups/guidance.py`` says where the two lie.
 
-Shape suffixes: S sequences of attention, P pages, K rows of logits, G guided ones among them.
+Shape suffixes: S sequences of attention, P pages, N rows of logits, G guided ones among them.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ def shifted_table(table_SP: Tensor, shift_S: Tensor) -> Tensor:
 
 
 def guide(
-    logits_KV: Tensor, is_guided_K: NDArray[np.bool_], scale_K: NDArray[np.float32]
+    logits_NV: Tensor, is_guided_N: NDArray[np.bool_], scale_N: NDArray[np.float32]
 ) -> Tensor:
-    """Guided logits (K, V), written over the conditional ones.
+    """Guided logits (N, V), written over the conditional ones.
 
     Args:
-        logits_KV: (K + G, V); the last G rows are the unconditional ones of the guided rows.
-        is_guided_K: bool (K,), on the host.
-        scale_K: float32 (K,), on the host: w of each row's request.
+        logits_NV: (N + G, V); the last G rows are the unconditional ones of the guided rows.
+        is_guided_N: bool (N,), on the host.
+        scale_N: float32 (N,), on the host: w of each row's request.
     """
-    num_rows = len(is_guided_K)
-    row_np = np.flatnonzero(is_guided_K)
-    row_G = async_tensor_h2d(row_np, device=logits_KV.device)
-    scale_G1 = async_tensor_h2d(scale_K[row_np], device=logits_KV.device)[:, None]
-    conditional_GV = logits_KV[row_G].float()
-    unconditional_GV = logits_KV[num_rows:].float()
+    num_rows = len(is_guided_N)
+    row_np = np.flatnonzero(is_guided_N)
+    row_G = async_tensor_h2d(row_np, device=logits_NV.device)
+    scale_G1 = async_tensor_h2d(scale_N[row_np], device=logits_NV.device)[:, None]
+    conditional_GV = logits_NV[row_G].float()
+    unconditional_GV = logits_NV[num_rows:].float()
     guided_GV = unconditional_GV + (scale_G1 + 1) * (conditional_GV - unconditional_GV)
-    logits_KV[row_G] = guided_GV.to(logits_KV.dtype)
-    return logits_KV[:num_rows]
+    logits_NV[row_G] = guided_GV.to(logits_NV.dtype)
+    return logits_NV[:num_rows]
