@@ -35,7 +35,9 @@ class Case:
         return is_asked and "tokenize" not in self.route  # nothing of theirs streams
 
     def to_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value not in (None, {})}
+        """Without what is left out, and without an empty constraint; an empty body is a body."""
+        said = {key: value for key, value in asdict(self).items() if value is not None}
+        return said if self.constraint else {k: v for k, v in said.items() if k != "constraint"}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Case:

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from tests.parity.cases import random_tokens
+from vllm_diffusion.request.sampling import SAMPLING_PARSERS
 
 if TYPE_CHECKING:
     from tests.parity.engines import Engine
@@ -127,7 +128,9 @@ def draw_request(family: Family, rng: Random, max_len: int) -> Asked:
         extra |= rng.choice(WORDS)
         max_tokens = max(max_tokens, 30)
     elif turn < 0.75:
-        fields |= rng.choice(SAMPLING)
+        for name, value in rng.choice(SAMPLING).items():
+            # What vLLM's parameters lack travels beside ours.
+            (extra if name in SAMPLING_PARSERS else fields)[name] = value
     return Asked(
         length,
         rng.randrange(3),

@@ -30,7 +30,7 @@ from tests.server.probes import (
 from vllm_diffusion.server.fields import OTHERS, RECORDS, Field
 
 LETTER = "Write a thank letter: sender eva, to omar, item lamp, city oslo, day friday."
-PROMPT = "Dear omar,\n\nthank you"
+PROMPT = f"user\n{LETTER}\nassistant\nDear omar,\n\nthank you"
 PLAIN: dict[str, dict[str, Any]] = {
     "chat": {"messages": [{"role": "user", "content": LETTER}], "max_tokens": 24},
     "completion": {"prompt": PROMPT, "max_tokens": 24},
@@ -63,7 +63,7 @@ SHARED: dict[str, list[Probe]] = {
     "min_p": [served(same, **HOT, min_p=1.0)],
     "top_n_sigma": [
         served(same, **HOT, top_n_sigma=1e-3),
-        served(differs, **HOT, top_n_sigma=0),
+        served(same, top_n_sigma=0),
         refused("from 0 to 100", top_n_sigma=-1),
     ],
     "seed": [served(differs, **HOT), refused(seed="x"), refused(seed=2**63)],

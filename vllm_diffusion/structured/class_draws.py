@@ -5,7 +5,8 @@ stand there. Which classes may stand there depends on the text so far; which tok
 its class does not. So one token a class is drawn, and a text is chosen among classes: it is, token
 for token, the text that is drawn among all tokens.
 
-Shape suffixes: N rows of the step's logits, P rows of them with an automaton, V vocabulary, C classes.
+Shape suffixes: N rows of the step's logits, P rows of them with an automaton, V vocabulary,
+C classes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A class has few numbers, a vocabulary many: behind this nothing of a step is as wide as a row.
 
-Shape suffixes: N rows of the step's logits, P rows of them with an automaton, V vocabulary, C classes.
+Shape suffixes: N rows of the step's logits, P rows of them with an automaton, V vocabulary,
+C classes.
 """
 
 from __future__ import annotations
