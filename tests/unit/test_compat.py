@@ -318,10 +318,14 @@ class Engine:
     def check_admission(self, n: int = 1) -> None: ...
 
 
+class Config(SimpleNamespace):
+    """An engine's config: what belongs to an engine ends when its config goes."""
+
+
 def handlers(model_config: Any) -> SimpleNamespace:
     """The server's state, once vLLM and the patch have made it."""
     state = SimpleNamespace(openai_serving_chat=Handler(), openai_serving_completion=None)
-    vllm_config = SimpleNamespace(
+    vllm_config = Config(
         model_config=model_config,
         scheduler_config=SimpleNamespace(policy="fcfs"),
         kv_transfer_config=None,

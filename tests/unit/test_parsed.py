@@ -136,7 +136,7 @@ def test_the_front_end_parses_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm_diffusion.server.structured import constraint_of
 
     reads: list[str] = []
-    for name in ("read_fields", "read_wording"):
+    for name in ("read_fields", "read_lexical"):
         read = getattr(module, name)
 
         def counted(*args: Any, _name: str = name, _read: Any = read, **kwargs: Any) -> Any:
@@ -158,7 +158,7 @@ def test_the_front_end_parses_once(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = server.model_config.diffusion_plan
     for _ in ("scheduler", "worker"):
         assert received(request.sampling_params, plan).decode.threshold == 0.5
-    assert reads == ["read_fields", "read_wording"]
+    assert reads == ["read_fields", "read_lexical"]
 
 
 def test_what_a_client_sends_under_the_key_is_not_believed() -> None:
