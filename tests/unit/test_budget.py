@@ -164,6 +164,6 @@ def test_thoughts_may_end_by_what_only_the_parser_knows() -> None:
         ([START, END], False, False),
     ],
 )
-def test_prompts(prompt: list[int], thinks: bool, has_thought: bool) -> None:
+def test_prompts(prompt: list[int], thinks: bool, has_reasoned: bool) -> None:
     assert LONG.thinks(prompt) == thinks
-    assert LONG.has_thought(prompt) == has_thought
+    assert LONG.has_reasoned(prompt) == has_reasoned

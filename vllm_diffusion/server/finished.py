@@ -168,14 +168,14 @@ def answer_of(
     parser = None if has_reasoned else _reasoning_parser(vllm_config, tokenizer)
     if parser is None or parser.is_reasoning_end(prompt):
         return text
-    start = _end_of_thoughts(parser, prompt, state.tokens)
+    start = _end_of_reasoning(parser, prompt, state.tokens)
     if start is None:
         return None
-    thoughts = decode(state.tokens[:start])
-    return text[len(thoughts) :] if text.startswith(thoughts) else decode(state.tokens[start:])
+    reasoning = decode(state.tokens[:start])
+    return text[len(reasoning) :] if text.startswith(reasoning) else decode(state.tokens[start:])
 
 
-def _end_of_thoughts(parser: Any, prompt: list[int], tokens: list[int]) -> int | None:
+def _end_of_reasoning(parser: Any, prompt: list[int], tokens: list[int]) -> int | None:
     """Where the answer begins; a token that ends thoughts may be the answer's first."""
     tail = prompt[-TAIL:]
     for at, token in enumerate(tokens):

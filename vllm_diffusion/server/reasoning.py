@@ -81,7 +81,7 @@ def _budgeted(
         markers: around thoughts.
         room: tokens that the prompt leaves of the context.
     """
-    if params.thinking_token_budget is not None or markers.has_thought(prompt):
+    if params.thinking_token_budget is not None or markers.has_reasoned(prompt):
         return  # said by the request, within its ``max_tokens``; or turned off by the template
     if budget == 0:
         params.thinking_token_budget = 0

@@ -34,7 +34,7 @@ class Markers:
         text = list(tokens)
         return _last(text, self.start) > _last(text, self.end)
 
-    def has_thought(self, tokens: Sequence[int]) -> bool:
+    def has_reasoned(self, tokens: Sequence[int]) -> bool:
         """Have thoughts ended in the tokens, and not begun again?"""
         text = list(tokens)
         return _last(text, self.end) > _last(text, self.start)
