@@ -155,7 +155,7 @@ def test_thoughts_may_end_by_what_only_the_parser_knows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "thinks", "has_thought"),
+    ("prompt", "thinks", "has_reasoned"),
     [
         ([], False, False),
         ([1, START, START, 2], True, False),
