@@ -36,7 +36,7 @@ serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
 	VLLM_USE_AOT_COMPILE=$${VLLM_USE_AOT_COMPILE:-0} $(BIN)/vllm serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
 	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(TOOLS) $(ARGS)
 
-# Only its interpreter is used, as the yardstick of engine/cpu, and only in processes of their own:
+# Only its interpreter is used, as the yardstick of vllm_diffusion/cpu, and only in processes of their own:
 # beside vLLM in .venv it would be imported by it. 3.7 is the first whose interpreter runs them all.
 TRITON = build/triton/triton-3.7.1.dist-info
 $(TRITON): | setup

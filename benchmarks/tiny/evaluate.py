@@ -3,11 +3,13 @@
 python -m benchmarks.tiny.evaluate diffusion --split validation --per-task 40
 python -m benchmarks.tiny.evaluate diffusion --split test --thresholds 2 0.99
 python -m benchmarks.tiny.evaluate twin --objective ar --split test
+python -m benchmarks.tiny.evaluate examples/models/tiny-diffusion --open --thresholds 2 0.995
 """
 
 import argparse
 import json
 from collections import defaultdict
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
@@ -19,6 +21,7 @@ from .model import TinyModel
 from .paths import BUILD_DIR
 from .prompts import check, load_prompts
 from .sample import Sample
+from .tasks.registry import OPEN_TASKS, TASKS
 from .tokenizer import load_tokenizer
 
 THRESHOLDS = (NEVER, 0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
@@ -83,11 +86,12 @@ def format_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage")
+    parser.add_argument("stage", help="or a model folder that ``export`` has written")
     parser.add_argument("--objective", choices=("ar", "diffusion"), default="diffusion")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--per-task", type=int, default=40)
     parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS)
+    parser.add_argument("--open", action="store_true", help="forms of any name alone: calls.py")
     parser.add_argument("--quick", action="store_true", help="append a small run to the log")
     args = parser.parse_args()
     if args.quick:  # beside a run in progress
@@ -96,13 +100,16 @@ def main() -> None:
         append_log(args.stage, progress, result)
         return
     model, tokenizer = load_model(args.stage), load_tokenizer()
-    samples = load_prompts(args.split, args.per_task)
+    tasks = OPEN_TASKS if args.open else TASKS
+    samples = load_prompts(args.split, args.per_task, tasks)
     results = {}
     for threshold in (NEVER,) if args.objective == "ar" else args.thresholds:
         name = "one a step" if threshold >= 1 else str(threshold)
         results[name] = run(model, tokenizer, samples, args.objective, threshold)
         print(name, results[name]["mean"], flush=True)
-    path = BUILD_DIR / f"{args.stage}-{args.split}.json"
+    BUILD_DIR.mkdir(parents=True, exist_ok=True)
+    name = f"{Path(args.stage).name}-{'open-' if args.open else ''}{args.split}"
+    path = BUILD_DIR / f"{name}.json"
     path.write_text(json.dumps(results, indent=2) + "\n")
     print(format_table(results))
 

@@ -9,6 +9,7 @@
 The first ``n`` prompts of a task are the same whatever ``per_task`` is.
 """
 
+from collections.abc import Iterable
 from random import Random
 from typing import Literal
 
@@ -19,10 +20,12 @@ from .tasks.registry import TASKS
 EVAL_SEED = "evaluation"
 
 
-def load_prompts(split: Literal["validation", "test"], per_task: int) -> list[Sample]:
-    """``per_task`` distinct prompts of every task, interleaved by task."""
+def load_prompts(
+    split: Literal["validation", "test"], per_task: int, tasks: Iterable[str] = TASKS
+) -> list[Sample]:
+    """``per_task`` distinct prompts of each of ``tasks``, interleaved by task."""
     columns: list[list[Sample]] = []
-    for task in TASKS:
+    for task in tasks:
         rng = Random(f"{EVAL_SEED}/{split}/{task}")
         found: dict[str, Sample] = {}
         while len(found) < per_task:

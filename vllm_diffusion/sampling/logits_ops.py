@@ -68,7 +68,7 @@ class LogitsOps:
         return bool(self.asks_S[slot_R].any())
 
     def before(self, logits_NV: Tensor, batch: Canvases) -> LogprobsSnapshot | None:
-        """Change the logits in place; the notes that ``after`` needs."""
+        """Change the logits in place; the snapshot that ``after`` needs."""
         if not self.are_asked(batch.slot_B):
             return None
         snapshot = self.logprobs.note(logits_NV, batch) if self.logprobs.is_raw else None

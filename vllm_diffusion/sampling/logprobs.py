@@ -237,7 +237,7 @@ class AcceptedLogprobs:
         """Score what the step changed; the canvases' scores as the runner takes them.
 
         Args:
-            notes: from before the step.
+            snapshot: from before the step.
             tokens_RL: int64 (R, L), the canvases after it, before an emitted one starts afresh.
             num_emitted_R: (R,), tokens that are emitted.
         """

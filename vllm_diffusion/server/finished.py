@@ -87,7 +87,7 @@ async def checked(
         params: of the request, as its handler made them.
         vllm_config: of the server.
         tokenizer: likewise.
-        has_reasoned: whether no thoughts stand in front of the answer, whatever the prompt says.
+        has_reasoned: whether no reasoning stands in front of the answer, whatever the prompt says.
 
     Raises:
         GenerationError: an answer is not what the request asked for.
@@ -106,7 +106,7 @@ async def checked(
                 prompt = [] if has_reasoned else output.prompt_token_ids or []
                 answer = answer_of(state, prompt, params, vllm_config, tokenizer, has_reasoned)
                 if answer is None:
-                    continue  # it ends within its thoughts, which nothing is asked of
+                    continue  # it ends within its reasoning, of which nothing is asked
                 constraint = constraint_of(params, vllm_config)
                 if constraint is not None:
                     await _settle(constraint, answer, output.request_id, vllm_config)
@@ -176,7 +176,7 @@ def answer_of(
 
 
 def _end_of_reasoning(parser: Any, prompt: list[int], tokens: list[int]) -> int | None:
-    """Where the answer begins; a token that ends thoughts may be the answer's first."""
+    """Where the answer begins; a token that ends reasoning may be the answer's first."""
     tail = prompt[-TAIL:]
     for at, token in enumerate(tokens):
         tail = [*tail, token][-TAIL:]

@@ -140,14 +140,14 @@ class Constraints:
             masked_BL: bool (B, L).
             drawing: of the step's requests with a temperature.
         """
-        batch = (logits_NV, canvases, index, starts, num_left, tokens_BL, masked_BL)
+        arguments = (logits_NV, canvases, index, starts, num_left, tokens_BL, masked_BL)
         if not uses_cpp(logits_NV.is_cpu):
-            return self._texts_torch(*batch, drawing)
-        greedy = self._texts_cpp(*batch)
+            return self._texts_torch(*arguments, drawing)
+        greedy = self._texts_cpp(*arguments)
         if drawing is None:
             return greedy
         # A greedy text is made in C++ whatever company it has, so that it is always the same.
-        return self._texts_torch(*batch, drawing).where(drawing.is_drawn_K, greedy)
+        return self._texts_torch(*arguments, drawing).where(drawing.is_drawn_K, greedy)
 
     def _texts_torch(
         self,
