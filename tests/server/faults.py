@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 
 def broken_automaton() -> None:
@@ -23,4 +25,24 @@ def broken_automaton() -> None:
     _Process.compile = compile  # type: ignore[method-assign]
 
 
-FAULTS: dict[str, Callable[[], None]] = {"broken automaton": broken_automaton}
+STEP_SECONDS = 0.005
+
+
+def slow_steps() -> None:
+    """Each step takes longer, so that a long request still runs when its client has seen a part of
+    it: on two busy cores the tiny model is done before the API server has sent its first block."""
+    from vllm_diffusion.scheduler.scheduler import BlockDiffusionScheduler
+
+    right = BlockDiffusionScheduler.schedule
+
+    def schedule(self: BlockDiffusionScheduler, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(STEP_SECONDS)
+        return right(self, *args, **kwargs)
+
+    BlockDiffusionScheduler.schedule = schedule  # type: ignore[method-assign]
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "broken automaton": broken_automaton,
+    "slow steps": slow_steps,
+}

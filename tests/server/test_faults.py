@@ -57,7 +57,8 @@ def ahead(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         drain = ("--shutdown-timeout", str(DRAIN_SECONDS)) if name == "draining" else ()
         memory = ("--kv-cache-memory-bytes", str(KV_BYTES)) if name == "kept" else ()
         log = tmp_path_factory.mktemp(name) / "log"
-        return ServerProcess(random_model, log, *limits.SERVER_ARGS, *memory, *drain)
+        args = (*limits.SERVER_ARGS, *memory, *drain)
+        return ServerProcess(random_model, log, *args, fault="slow steps")
 
     servers = StartedAhead(SERVERS, start)
     yield servers
