@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -180,5 +181,35 @@ def test_letters_of_shapes_are_those_of_the_glossary() -> None:
         said = _said(ast.get_docstring(ast.parse(text)) or "")
         wrong = {f"{c} {said[c]}" for c in said if not letters.get(c, set()) & {*said[c].split()}}
         if found := (used - letters.keys()) | wrong:
+            strange[_name(module)] = sorted(found)
+    assert not strange
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    """What a module calls its classes, functions, arguments, variables and attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def _words_of(name: str) -> set[str]:
+    return {*re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_")}
+
+
+def test_names_use_the_words_of_the_glossary() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    table = text.split("| not | but |")[1].split("\n\n")[0]
+    given_up = set(re.findall(r"^\| ([a-z]+) \|", table, re.MULTILINE))
+    assert "ledger" in given_up
+    strange = {}
+    for module in _modules():
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        if found := {name for name in _names(tree) if _words_of(name) & given_up}:
             strange[_name(module)] = sorted(found)
     assert not strange
