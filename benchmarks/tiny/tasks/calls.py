@@ -9,8 +9,19 @@ import json
 from random import Random
 
 from ..sample import Sample, ask
-from .lexicon import FIELDS, NUMBER_FIELDS, WORDS, Value, draw_value, invent_word
+from .lexicon import (
+    FIELDS,
+    NUMBER_FIELDS,
+    WORDS,
+    Value,
+    draw_record,
+    draw_value,
+    invent_word,
+)
 from .tools import declare_fields, format_call
+
+RECORD_SHARE = 0.35
+"""Calls whose message is one of the task ``json``: the model has to answer it either way."""
 
 VERBS = "get set find save send book make take log tag".split()
 
@@ -75,10 +86,18 @@ def function_name(rng: Random) -> str:
     return f"{rng.choice(VERBS)}_{noun}"
 
 
+def _told_and_wanted(rng: Random) -> tuple[dict[str, Value], list[str]]:
+    """What a message tells, and the fields that the call needs."""
+    if rng.random() < RECORD_SHARE:
+        facts = draw_record(rng, rng.randint(5, 8), max_numbers=1)
+        return facts, rng.sample(list(facts), rng.randint(4, len(facts)))
+    facts = draw_facts(rng, rng.randint(1, 6))
+    return facts, rng.sample(list(facts), rng.randint(1, min(5, len(facts))))
+
+
 def call(rng: Random) -> Sample:
     """Call a function of any name with arguments that the message tells."""
-    facts = draw_facts(rng, rng.randint(1, 6))
-    wanted = rng.sample(list(facts), rng.randint(1, min(5, len(facts))))
+    facts, wanted = _told_and_wanted(rng)
     name = function_name(rng)
     offered = {name: wanted}
     told = _tell(facts)
