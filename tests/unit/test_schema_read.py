@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.structured_inputs import LIMITS
 from vllm_diffusion.structured.constraint import RefusedError
+from vllm_diffusion.structured.json_schema.circles import check_circles
 from vllm_diffusion.structured.json_schema.finite import is_finite
 from vllm_diffusion.structured.json_schema.read import (
     check_size,
@@ -131,6 +132,54 @@ def test_schemas_within_a_schema() -> None:
 
 
 SELF = {"$ref": "#"}
+TO_A = {"$ref": "#/$defs/a"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "at"),
+    [
+        (SELF, ""),
+        ({"if": SELF}, ""),  # nothing depends on it, and a validator follows it all the same
+        ({"anyOf": [SELF, {"type": "null"}]}, ""),
+        ({"properties": {"x": TO_A}, "$defs": {"a": {"not": TO_A}}}, "/properties/x"),
+        ({"allOf": [TO_A], "$defs": {"a": {"oneOf": [True, {"$ref": "#/allOf/0"}]}}}, ""),
+        ({"dependentSchemas": {"x": SELF}}, ""),
+    ],
+)
+def test_references_that_go_in_circles(schema: Any, at: str) -> None:
+    where = rf" \(at {at}\)" if at else ""
+    with pytest.raises(RefusedError, match=rf"references go in circles{where}$"):
+        check_circles(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": SELF}},
+        {"items": SELF, "anyOf": [{"properties": {"b": SELF}}, TO_A], "$defs": {"a": True}},
+        {"allOf": [TO_A, TO_A], "$defs": {"a": {"anyOf": [{"type": "null"}, {"items": SELF}]}}},
+        {"$defs": {"a": TO_A}},  # nothing refers to it
+    ],
+)
+def test_references_that_lead_into_a_value(schema: Any) -> None:
+    check_circles(schema)
+
+
+def test_references_that_cannot_be_followed() -> None:
+    with pytest.raises(RefusedError, match=r"\$dynamicRef is not served .*\(at /items/if\)"):
+        check_circles({"items": {"if": {"$dynamicRef": "#a"}}})
+
+
+def test_a_long_way_of_references() -> None:
+    number = 3000
+    parts: Any = {str(i): {"$ref": f"#/$defs/{i + 1}"} for i in range(number)}
+    parts[str(number)] = {"items": {"$ref": "#/$defs/0"}}
+    check_circles({"$ref": "#/$defs/0", "$defs": parts})
+    parts[str(number)] = {"$ref": "#/$defs/0"}
+    with pytest.raises(RefusedError, match="circles"):
+        check_circles({"$ref": "#/$defs/0", "$defs": parts})
+
+
 FINITE: list[tuple[Any, bool]] = [
     (True, True),
     (False, False),

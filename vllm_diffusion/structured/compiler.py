@@ -29,6 +29,7 @@ from vllm_diffusion.structured.dfa_matcher import (
 )
 from vllm_diffusion.structured.grammar_matcher import GrammarMatcher
 from vllm_diffusion.structured.grammar_text import lark_of
+from vllm_diffusion.structured.json_schema.circles import check_circles
 from vllm_diffusion.structured.json_schema.finite import is_finite
 from vllm_diffusion.structured.json_schema.read import check_size, load, validator_of
 from vllm_diffusion.structured.json_schema.rewrite import Rewriter
@@ -120,6 +121,7 @@ class Compiler:
         validator = validator_of(schema)
         if not is_finite(schema):
             raise RefusedError("no text of it is finite")
+        check_circles(schema)
         return schema, Rewriter(validator, self.limits, is_closed=constraint.is_closed)
 
     def _node(self, constraint: Constraint, schema: Any, rewriter: Rewriter) -> Node | None:
