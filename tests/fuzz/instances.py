@@ -1,6 +1,7 @@
-"""Is a JSON text valid against a schema? An independent judge for draft 2020-12.
+"""Is a JSON text valid against a schema? An independent judge.
 
-``jsonschema`` without checks of formats, which are annotations in this draft, and with two repairs:
+``jsonschema`` for the draft that the schema names, 2020-12 where it names none, without checks of
+formats, which are annotations, and with two repairs:
 
 * numbers are decimals, so that ``multipleOf: 0.1`` is exact;
 * patterns are read as ECMA-262 has them. Where Python's flavours differ (what ``\\d`` and ``\\s``
@@ -14,13 +15,13 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import referencing.exceptions
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, _WrappedReferencingError
-from jsonschema.validators import extend
+from jsonschema.validators import extend, validator_for
 
 
 def _is_number(_: Any, value: Any) -> bool:
@@ -81,17 +82,26 @@ def _pattern_properties(
                 yield from validator.descend(member, schema, path=name, schema_path=pattern)
 
 
-Validator: Any = extend(
-    Draft202012Validator,
-    {
-        "multipleOf": _multiple_of,
-        "pattern": _pattern,
-        "patternProperties": _pattern_properties,
-    },
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"number": _is_number, "integer": _is_integer}
-    ),
-)
+def validator_of(schema: Any) -> Any:
+    """The judge of one schema."""
+    return _repaired(validator_for(schema, default=Draft202012Validator))(schema)
+
+
+@cache
+def _repaired(draft: Any) -> Any:
+    """What ``jsonschema`` has for a draft, with the repairs."""
+    return extend(
+        draft,
+        {
+            "multipleOf": _multiple_of,
+            "pattern": _pattern,
+            "patternProperties": _pattern_properties,
+        },
+        type_checker=draft.TYPE_CHECKER.redefine_many(
+            {"number": _is_number, "integer": _is_integer}
+        ),
+    )
+
 
 UNRESOLVED = (_WrappedReferencingError, referencing.exceptions.Unresolvable)
 
@@ -133,7 +143,8 @@ def check_schema(schema: Any) -> None:
     """Raises ``NoSchemaError`` where the meta-schema refuses it."""
     try:
         # Not ``check_schema``, which has patterns compiled by Python.
-        error = next(Draft202012Validator(Validator.META_SCHEMA).iter_errors(schema), None)
+        meta = validator_of(schema).META_SCHEMA
+        error = next(validator_for(meta)(meta).iter_errors(schema), None)
     except RecursionError:
         raise NoSchemaError("nested too deeply for the judge") from None
     except Exception as error:
@@ -160,7 +171,7 @@ def problem(schema: Any, text: str) -> str | None:
 def instance_problem(schema: Any, instance: Any) -> str | None:
     """As ``problem``, of an instance."""
     try:
-        error = next(Validator(exact(schema)).iter_errors(instance), None)
+        error = next(validator_of(exact(schema)).iter_errors(instance), None)
     except (*UNRESOLVED, AttributeError) as reason:
         raise NoSchemaError(f"a reference to nothing: {reason}"[:200]) from None
     except RecursionError:

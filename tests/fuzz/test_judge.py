@@ -59,6 +59,13 @@ def test_it_agrees_with_the_official_suite() -> None:
     assert num_judged > 1200
 
 
+def test_the_draft_that_a_schema_names_is_asked() -> None:
+    schema = {"unevaluatedProperties": False}  # a keyword since 2019-09
+    draft_7 = {"$schema": "http://json-schema.org/draft-07/schema#"}
+    assert found(completion('{"a": 1}'), json=schema | draft_7) == []
+    assert found(completion('{"a": 1}'), json=schema) == ["invalid"]
+
+
 @pytest.mark.parametrize(
     ("schema", "text"),
     [
