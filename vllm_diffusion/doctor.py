@@ -98,6 +98,7 @@ def _contacts() -> Iterator[Finding]:
 
     from vllm_diffusion.compat import CONTACTS
     from vllm_diffusion.compat.source import Source
+    from vllm_diffusion.patching import SUPPORTED
 
     vllm = Source.installed()
     for contact in CONTACTS:
@@ -108,7 +109,7 @@ def _contacts() -> Iterator[Finding]:
         elif contact.without_triton and HAS_TRITON:
             yield Finding("contact", contact.name, f"{contact.kind}: not touched here. {moved}")
         else:
-            value = f"{contact.kind}: {moved}. {contact.breaks}. Install vLLM 0.32."
+            value = f"{contact.kind}: {moved}. {contact.breaks}. Install vLLM {SUPPORTED}."
             yield Finding("contact", contact.name, value, BROKEN)
 
 

@@ -11,6 +11,8 @@ from vllm_diffusion.family.rows import FAMILIES
 if TYPE_CHECKING:
     from vllm.config import ModelConfig
 
+SUPPORTED = "0.32 or 0.33"
+"""Versions of vLLM, as errors name them; ``docs/compatibility.md`` says what was asked of each."""
 ACTIVE: dict[str, str] = {}
 """Name of each applied patch, and the first line of why."""
 
@@ -37,7 +39,7 @@ def take(owner: Any, name: str) -> Any:
 
         raise RuntimeError(
             f"vllm_diffusion.compat: {owner.__name__}.{name} is not in vLLM {vllm.__version__}. "
-            "Install a supported vLLM (0.32) or update vllm_diffusion."
+            f"Install a supported vLLM ({SUPPORTED}) or update vllm_diffusion."
         )
     return target
 

@@ -6,6 +6,7 @@ Each is tried on vLLM itself; nothing is loaded or served.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -155,10 +156,14 @@ def test_only_our_models_get_the_second_runner(
     monkeypatch.setattr(VllmConfig, "use_v2_model_runner", property(lambda self: "vLLM's choice"))
     asked: list[Any] = []
     monkeypatch.setattr(VllmConfig, "_validate_v2_model_runner", asked.append)
+    # Since vLLM 0.33 a worker asks for Triton, after it has asked for the runner.
+    worker = SimpleNamespace(HAS_TRITON=False)
+    monkeypatch.setitem(sys.modules, "vllm.v1.worker.gpu_worker", worker)  # type: ignore[arg-type]
     fresh()
     ours, other = config(OURS), config(OTHER)
-    assert ours.use_v2_model_runner is True
+    assert ours.use_v2_model_runner is worker.HAS_TRITON is True
     assert other.use_v2_model_runner == "vLLM's choice"
+    assert worker.HAS_TRITON is False
     assert config(None).use_v2_model_runner == "vLLM's choice"
     ours._validate_v2_model_runner()
     other._validate_v2_model_runner()

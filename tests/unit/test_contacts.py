@@ -101,8 +101,8 @@ def asked(check: Check) -> set[str]:
     match check:
         case Has(names=names) | Takes(names=names):
             return {*names}
-        case Typed(type=text):
-            return {text.partition("[")[0].partition(" ")[0]}
+        case Typed(types=texts):
+            return {text.partition("[")[0].partition(" ")[0] for text in texts}
         case Kernels():
             from vllm_diffusion.cpu.registry import KERNELS
 
@@ -128,7 +128,7 @@ def test_every_check_can_fail(contact: Contact, vllm: Source) -> None:
         Reads(f"{SCHEDULER}.schedule", "self.no_such_flag"),
         Takes(f"{SCHEDULER}._mamba_block_aligned_split", ("num_new_tokens", "request")),
         Takes(f"{SCHEDULER}.running", ("self",)),
-        Typed(f"{SCHEDULER}.grammar_compile_error_reqs", "dict[str, str]"),
+        Typed(f"{SCHEDULER}.grammar_compile_error_reqs", ("dict[str, str]", "list[str]")),
     ],
     ids=["too few calls", "not read", "another order", "no function", "another type"],
 )

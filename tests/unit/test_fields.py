@@ -25,6 +25,7 @@ from vllm_diffusion.server.fields import (
     RECORDS,
     SHARED,
 )
+from vllm_diffusion.server.fields.record import refused
 from vllm_diffusion.server.request_models import (
     ChatRequest,
     MessagesRequest,
@@ -38,6 +39,18 @@ PLAIN: dict[str, dict[str, Any]] = {
     "completion": {"prompt": "a"},
 }
 BLOCK_CAUSAL = Served(has_prompt_scores=False)
+# Since vLLM 0.33: without a record, and so refused or dropped as before.
+GAINED: dict[str, dict[str, Any]] = {
+    "chat": {"return_weight_versions": True},
+    "completion": {"return_weight_versions": True},
+    "responses": {
+        "prompt_cache_options": {"mode": "explicit"},
+        "prompt_cache_retention": "24h",
+        "safety_identifier": "somebody",
+        "spaces_between_special_tokens": False,
+    },
+    "messages": {},
+}
 each_route = pytest.mark.parametrize("route", MODELS)
 
 
@@ -56,7 +69,31 @@ def refusal(route: str, served: Served = BLOCK_CAUSAL, **fields: Any) -> VLLMVal
     [*MODELS.items(), ("responses", ResponseRequest), ("messages", AnthropicMessagesRequest)],
 )
 def test_every_field_has_a_record_and_every_record_a_field(route: str, model: Any) -> None:
-    assert set(model.model_fields) == set(RECORDS[route])
+    assert set(model.model_fields) - set(GAINED[route]) == set(RECORDS[route])
+
+
+@pytest.mark.parametrize(
+    ("route", "field"), [(route, field) for route in GAINED for field in GAINED[route]]
+)
+def test_a_field_that_vllm_has_gained_is_as_before(route: str, field: str) -> None:
+    models = MODELS | {"responses": ResponseRequest}
+    plain = PLAIN.get(route, {"input": "a"})
+    asked = models[route].model_validate(plain | {field: GAINED[route][field]})
+    if OTHERS_OF[route].get(field, refused("")).status == "meaningless":
+        check_records(asked, route)
+        return
+    with pytest.raises(VLLMValidationError) as caught:
+        check_records(asked, route)
+    assert caught.value.parameter == field
+
+
+def test_a_field_that_vllm_will_gain_is_refused() -> None:
+    class Newer(TextRequest):
+        novelty: bool = False
+
+    check_records(Newer(prompt="a"), "completion")
+    with pytest.raises(VLLMValidationError, match="novelty=True: this field is not known, and it"):
+        check_records(Newer(prompt="a", novelty=True), "completion")
 
 
 def test_a_record_stands_in_one_place() -> None:

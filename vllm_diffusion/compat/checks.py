@@ -137,17 +137,17 @@ class Spells:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """An attribute is declared with this type."""
+    """An attribute is declared with one of these types."""
 
     where: str
-    type: str
+    types: tuple[str, ...]
 
     def __call__(self, vllm: Source) -> str | None:
-        found = vllm.find(self.where)
+        found, expected = vllm.find(self.where), " or ".join(self.types)
         if not isinstance(found, ast.AnnAssign):
-            return f"{self.where} has no declared type; expected {self.type}"
+            return f"{self.where} has no declared type; expected {expected}"
         said = ast.unparse(found.annotation)
-        return None if said == self.type else f"{self.where} is {said}; expected {self.type}"
+        return None if said in self.types else f"{self.where} is {said}; expected {expected}"
 
 
 def parameters(function: Function) -> tuple[str, ...]:

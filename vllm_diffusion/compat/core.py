@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.compat.checks import Takes
+from vllm_diffusion.compat.checks import Reads, Takes
 from vllm_diffusion.compat.contact import patch
 from vllm_diffusion.patching import has_kernels, take
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     "vllm.config.VllmConfig._validate_v2_model_runner",
     "vllm.config.VllmConfig._get_v2_model_runner_unsupported_features",
     "vllm.config.vllm.HAS_TRITON",
-    breaks="Start-up names the target",
+    breaks="Start-up names the target, or says that it requires Triton",
+    checks=(Reads("vllm.v1.worker.gpu_worker.Worker.__init__", "vllm_config.use_v2_model_runner"),),
     without_triton=True,
 )
 def runner_without_triton() -> None:
@@ -37,7 +39,12 @@ def runner_without_triton() -> None:
     validate = take(VllmConfig, "_validate_v2_model_runner")
 
     def use_v2_model_runner(self: VllmConfig) -> bool:
-        return True if has_kernels(self.model_config) else choose(self)
+        is_served = has_kernels(self.model_config)
+        # Since vLLM 0.33 a worker asks for Triton itself, right after it has read this property.
+        worker = sys.modules.get("vllm.v1.worker.gpu_worker")
+        if worker is not None and hasattr(worker, "HAS_TRITON"):
+            worker.HAS_TRITON = is_served
+        return True if is_served else choose(self)
 
     def _validate_v2_model_runner(self: VllmConfig) -> None:
         if not has_kernels(self.model_config):

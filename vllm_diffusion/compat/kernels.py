@@ -1,4 +1,4 @@
-"""The check of the Triton kernels that have a replacement: they are what was replaced."""
+"""The check of the Triton kernels that have replacements: they are what one of these replaces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vllm_diffusion.compat.source import Source
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """Every kernel of ``cpu.registry`` has the parameters that its replacement has."""
+    """Every kernel of ``cpu.registry`` has the parameters that a replacement of it has."""
 
     where: str
     """The package that holds them."""
@@ -18,8 +18,10 @@ class Kernels:
     def __call__(self, vllm: Source) -> str | None:
         from vllm_diffusion.cpu.registry import KERNELS, parameter_names
 
-        checks = [
-            TakesOnly(name, parameter_names(replacement)) for name, replacement in KERNELS.items()
-        ]
-        said = [answer for check in checks if (answer := check(vllm)) is not None]
+        said = []
+        for name, replacements in KERNELS.items():
+            checks = [TakesOnly(name, parameter_names(one)) for one in replacements]
+            answers = [check(vllm) for check in checks]
+            if None not in answers:
+                said.append(" or ".join(map(str, dict.fromkeys(answers))))
         return "; ".join(said) or None

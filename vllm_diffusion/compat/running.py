@@ -163,7 +163,7 @@ CONTACTS = (
             "vllm.v1.kv_cache_interface.AttentionSpec.copy_with_new_block_size",
             "vllm.v1.kv_cache_interface.KVCacheGroupSpec",
             "vllm.v1.worker.utils.AttentionGroup.create_metadata_builders",
-            "vllm.utils.torch_utils.is_quantized_kv_cache",
+            "vllm.v1.kv_cache_interface.is_quantized_kv_cache",
             "vllm.config.compilation.CompilationConfig.static_forward_context",
         ),
         what="A backend's attention is compared with plain torch at start-up.",

@@ -81,6 +81,21 @@ CONTACTS = (
         ),
     ),
     Contact(
+        name="final_pages",
+        kind="override",
+        targets=(f"{SCHEDULER}._update_request_with_output",),
+        what="Pages are shared once their K and V are final.",
+        why="since 0.33 vLLM shares pages as soon as their tokens are emitted, and a block's last "
+        "forward still saw masks",
+        acts=f"{OURS}: the next query's start is assigned there, before vLLM shares pages",
+        breaks="A request whose prompt goes on from another one's text gets wrong tokens",
+        remove="vLLM takes the next query's start from the worker's output",
+        checks=(
+            Calls(f"{SCHEDULER}.update_from_output", "self._update_request_with_output"),
+            Takes(f"{SCHEDULER}._update_request_with_output", ("request", "new_token_ids")),
+        ),
+    ),
+    Contact(
         name="freed_requests",
         kind="override",
         targets=(f"{SCHEDULER}._free_request",),
@@ -120,7 +135,10 @@ CONTACTS = (
         remove="vLLM lets a worker or a scheduler class end one request with a reason",
         checks=(
             Reads(f"{SCHEDULER}.update_from_output", "self.grammar_compile_error_reqs"),
-            Typed(f"{SCHEDULER}.grammar_compile_error_reqs", "set[str]"),
+            # The latter since 0.33.
+            Typed(
+                f"{SCHEDULER}.grammar_compile_error_reqs", ("set[str]", "dict[str, RequestError]")
+            ),
         ),
     ),
     Contact(
@@ -192,11 +210,11 @@ CONTACTS = (
             ),
             Typed(
                 "vllm.v1.engine.EngineCoreOutput.spec_decode_metrics",
-                "RequestSpecDecodeMetrics | None",
+                ("RequestSpecDecodeMetrics | None",),
             ),
             Typed(
                 "vllm.v1.metrics.stats.SchedulerStats.spec_decoding_stats",
-                "SpecDecodingStats | None",
+                ("SpecDecodingStats | None",),
             ),
         ),
     ),

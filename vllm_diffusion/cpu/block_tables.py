@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from vllm_diffusion.cpu.memory import int32_rows
+from vllm_diffusion.cpu.ragged import steps
 
 
 def gather_block_tables(
@@ -21,7 +22,7 @@ def gather_block_tables(
     BLOCK_SIZE: int,
     **_: Any,
 ) -> None:
-    """Replace ``block_table._gather_block_tables_kernel``: rows of the tables in batch order.
+    """Replace ``block_table._gather_block_tables_kernel`` of vLLM 0.32: rows in batch order.
 
     Rows are copied up to the longest request of the batch; entries past a request's own block count
     are unspecified with Triton too. The padding rows Triton clears are not known here (the
@@ -43,6 +44,58 @@ def gather_block_tables(
     for src, dst, stride, group_num_blocks in tables:
         width = max(group_num_blocks[req].tolist())
         int32_rows(dst, stride)[:num_reqs, :width] = int32_rows(src, stride)[:, :width][req]
+
+
+def gather_and_mask_block_tables(
+    batch_idx_to_req_idx: Tensor,
+    src_block_table_ptrs: Tensor,
+    dst_block_table_ptrs: Tensor,
+    block_table_strides: Tensor,
+    num_blocks_ptr: Tensor,
+    num_blocks_stride: int,
+    num_reqs: int,
+    num_computed_tokens_ptr: Tensor,
+    sliding_window_reach_ptr: Tensor,
+    block_sizes_ptr: Tensor,
+    MASK_SLIDING_WINDOW: bool,
+    BLOCK_SIZE: int,
+    **_: Any,
+) -> None:
+    """Replace ``block_table._gather_block_tables_kernel`` of vLLM 0.33.
+
+    As above; and where a group has a sliding window, pages that end below the window of the
+    request's first new token are the null page: they may be another request's by now.
+    """
+    gather_block_tables(
+        batch_idx_to_req_idx,
+        src_block_table_ptrs,
+        dst_block_table_ptrs,
+        block_table_strides,
+        num_blocks_ptr,
+        num_blocks_stride,
+        num_reqs,
+        BLOCK_SIZE,
+    )
+    if num_reqs == 0 or not MASK_SLIDING_WINDOW:
+        return
+    req = np.maximum(batch_idx_to_req_idx.numpy(), 0)
+    first_pos = num_computed_tokens_ptr.numpy()[req]
+    groups = zip(
+        dst_block_table_ptrs.tolist(),
+        block_table_strides.tolist(),
+        num_blocks_ptr.numpy(),
+        sliding_window_reach_ptr.tolist(),
+        block_sizes_ptr.tolist(),
+        strict=True,
+    )
+    for dst, stride, group_num_blocks, reach, block_size in groups:
+        if reach <= 0:
+            continue
+        num_null = np.maximum(first_pos - reach, 0) // block_size
+        np.minimum(num_null, group_num_blocks[req], out=num_null)
+        width = max(num_null.tolist())
+        is_null = steps(width) < num_null[:, None]
+        int32_rows(dst, stride)[:num_reqs, :width][is_null] = 0
 
 
 def compute_slot_mappings(

@@ -16,29 +16,33 @@ WORKER = "vllm.v1.worker."
 
 # What a served model launches, and nothing else: the sampling kernels belong to vLLM's sampler,
 # which a denoising step replaces.
-_REPLACEMENTS: dict[str, Replacement] = {
+# Where versions of vLLM differ in a kernel's parameters there is a replacement for each.
+_REPLACEMENTS: dict[str, tuple[Replacement, ...]] = {
     # Every step.
-    "gpu.buffer_utils._apply_write_kernel": staged_writes.apply_write,
-    "gpu.block_table._gather_block_tables_kernel": block_tables.gather_block_tables,
-    "gpu.block_table._compute_slot_mappings_kernel": block_tables.compute_slot_mappings,
-    "gpu.input_batch._prepare_prefill_inputs_kernel": inputs.prepare_prefill_inputs,
-    "gpu.input_batch._prepare_pos_seq_lens_kernel": inputs.prepare_pos_seq_lens,
-    "gpu.input_batch._combine_sampled_and_draft_tokens_kernel": (
-        inputs.combine_sampled_and_draft_tokens
+    "gpu.buffer_utils._apply_write_kernel": (staged_writes.apply_write,),
+    "gpu.block_table._gather_block_tables_kernel": (
+        block_tables.gather_block_tables,
+        block_tables.gather_and_mask_block_tables,
     ),
-    "gpu.input_batch._expand_idx_mapping_kernel": inputs.expand_idx_mapping,
-    "gpu.input_batch._post_update_kernel": update.post_update,
+    "gpu.block_table._compute_slot_mappings_kernel": (block_tables.compute_slot_mappings,),
+    "gpu.input_batch._prepare_prefill_inputs_kernel": (inputs.prepare_prefill_inputs,),
+    "gpu.input_batch._prepare_pos_seq_lens_kernel": (inputs.prepare_pos_seq_lens,),
+    "gpu.input_batch._combine_sampled_and_draft_tokens_kernel": (
+        inputs.combine_sampled_and_draft_tokens,
+    ),
+    "gpu.input_batch._expand_idx_mapping_kernel": (inputs.expand_idx_mapping,),
+    "gpu.input_batch._post_update_kernel": (update.post_update, update.post_update_with_drafts),
     # Log-probabilities of a prompt.
-    "gpu.sample.logprob._topk_log_softmax_kernel": logprobs.topk_log_softmax,
-    "gpu.sample.logprob._ranks_kernel": logprobs.ranks,
+    "gpu.sample.logprob._topk_log_softmax_kernel": (logprobs.topk_log_softmax,),
+    "gpu.sample.logprob._ranks_kernel": (logprobs.ranks,),
     "gpu.sample.prompt_logprob._prompt_logprobs_token_ids_kernel": (
-        logprobs.prompt_logprobs_token_ids
+        logprobs.prompt_logprobs_token_ids,
     ),
 }
 
 # Full name of a kernel -> what stands in for it.
-KERNELS: Mapping[str, Replacement] = {
-    WORKER + name: replacement for name, replacement in _REPLACEMENTS.items()
+KERNELS: Mapping[str, tuple[Replacement, ...]] = {
+    WORKER + name: replacements for name, replacements in _REPLACEMENTS.items()
 }
 
 
@@ -56,16 +60,19 @@ def register() -> None:
 
     if HAS_TRITON:
         return
-    for name, replacement in KERNELS.items():
-        check_target(name, replacement)
+    chosen = {name: choose(name, *replacements) for name, replacements in KERNELS.items()}
     if not hasattr(triton, "next_power_of_2"):
         # The runner's host code sizes blocks with it; vLLM's stand-in for Triton lacks it.
         triton.next_power_of_2 = next_power_of_2
-    register_kernels(KERNELS)
+    register_kernels(chosen)
 
 
-def check_target(name: str, replacement: Replacement) -> None:
-    """Raise `RuntimeError` unless vLLM has kernel `name` with the parameters that were replaced."""
+def choose(name: str, *replacements: Replacement) -> Replacement:
+    """Return the replacement whose parameters are those of vLLM's kernel `name`.
+
+    Raises:
+        RuntimeError: vLLM has no such kernel, or another one.
+    """
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -74,10 +81,18 @@ def check_target(name: str, replacement: Replacement) -> None:
     kernel = getattr(module, attribute, None)
     if kernel is None:
         raise _moved(name, "it does not exist")
-    expected = parameter_names(replacement)
     found = parameter_names(kernel)
-    if found != expected:
+    if (replacement := taking(found, replacements)) is None:
+        expected = " or ".join(str(parameter_names(one)) for one in replacements)
         raise _moved(name, f"its parameters are {found}, expected {expected}")
+    return replacement
+
+
+def taking(
+    parameters: tuple[str, ...], replacements: tuple[Replacement, ...]
+) -> Replacement | None:
+    """Return the replacement that has these parameters; None where there is none."""
+    return next((one for one in replacements if parameter_names(one) == parameters), None)
 
 
 def parameter_names(kernel: Callable[..., Any]) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def post_update(
     total_len_ptr: Tensor,
     **_: Any,
 ) -> None:
-    """Replace ``input_batch._post_update_kernel``: append what was sampled, advance the count.
+    """Replace ``input_batch._post_update_kernel`` of vLLM 0.32: append tokens, advance the count.
 
     A negative request index means skip. Tokens that would leave the request's row (past the model's
     length) are dropped; Triton writes them into the neighbour's row.
@@ -79,3 +79,48 @@ def post_update(
         fits = place < all_token_ids_stride
         owner, place, tokens = owner[fits], place[fits], tokens[fits]
     all_token_ids_ptr.numpy()[owner, place] = tokens
+
+
+def post_update_with_drafts(
+    idx_mapping_ptr: Tensor,
+    num_computed_tokens_ptr: Tensor,
+    last_sampled_tokens_ptr: Tensor,
+    output_bin_counts_ptr: Tensor | None,
+    output_bin_counts_stride: int,
+    sampled_tokens_ptr: Tensor,
+    sampled_tokens_stride: int,
+    num_sampled_ptr: Tensor,
+    num_rejected_ptr: Tensor,
+    query_start_loc_ptr: Tensor | None,
+    all_token_ids_ptr: Tensor,
+    all_token_ids_stride: int,
+    total_len_ptr: Tensor,
+    draft_tokens_ptr: Tensor | None,
+    draft_tokens_out_ptr: Tensor | None,
+    num_draft_tokens: int,
+    **_: Any,
+) -> None:
+    """Replace ``input_batch._post_update_kernel`` of vLLM 0.33.
+
+    As above; and drafts that another pipeline stage has sent go to their requests' rows.
+    """
+    if draft_tokens_ptr is not None and draft_tokens_out_ptr is not None:
+        req = idx_mapping_ptr.numpy()
+        batch_rows = (req >= 0).nonzero()[0]
+        drafts = draft_tokens_ptr.numpy()
+        draft_tokens_out_ptr.numpy()[req[batch_rows]] = drafts[batch_rows]
+    post_update(
+        idx_mapping_ptr,
+        num_computed_tokens_ptr,
+        last_sampled_tokens_ptr,
+        output_bin_counts_ptr,
+        output_bin_counts_stride,
+        sampled_tokens_ptr,
+        sampled_tokens_stride,
+        num_sampled_ptr,
+        num_rejected_ptr,
+        query_start_loc_ptr,
+        all_token_ids_ptr,
+        all_token_ids_stride,
+        total_len_ptr,
+    )

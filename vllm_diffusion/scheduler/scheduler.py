@@ -72,6 +72,8 @@ class BlockDiffusionScheduler(Scheduler):
         self.decode_stats = DecodeStats(served)
         self.prompt_scores = PromptScores()
         self._closed: list[str] = []
+        # Where the next queries of the requests of the step under way start.
+        self._resume_at: dict[str, int] = {}
         self._num_scheduled = 0
         self._has_output = False
         # Running and waiting requests, as the front end last heard of them.
@@ -194,7 +196,7 @@ class BlockDiffusionScheduler(Scheduler):
         emitted = model_runner_output.sampled_token_ids
         failed = self._take_failures(scheduler_output, model_runner_output)
         canvases = scheduler_output.scheduled_spec_decode_tokens
-        resume_at: dict[str, int] = {}
+        self._resume_at.clear()
         for request_id, canvas in canvases.items():
             if request_id in self.requests:
                 row = model_runner_output.req_id_to_index[request_id]
@@ -206,20 +208,35 @@ class BlockDiffusionScheduler(Scheduler):
                     num_emitted=num_emitted,
                     is_approximate=progress.is_warm,
                 )
-                resume_at[request_id] = self.mask_group.advance(known, num_emitted, progress)
+                self._resume_at[request_id] = self.mask_group.advance(known, num_emitted, progress)
         self.prompt_scores.hold(model_runner_output, self.requests)
         self._has_output = any(map(len, emitted)) if emitted else False
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         if failed:
             self._tell_failures(outputs, failed)
-        for request_id, position in resume_at.items():
-            request = self.requests.get(request_id)
-            # The base class rolls back by what was not emitted, which is not
-            # where the final K and V end. A preempted request starts over.
-            if request is not None and request.num_computed_tokens > 0:
-                request.num_computed_tokens = position
+        for request_id in self._resume_at:
+            if (request := self.requests.get(request_id)) is not None:
+                self._resume(request)
         self._report_requests(outputs)
         return outputs
+
+    def _resume(self, request: Request) -> None:
+        """Let the next query start where final K and V end.
+
+        The base class rolls back by what was not emitted, which is not there.
+        """
+        position = self._resume_at.get(request.request_id)
+        # A preempted request starts over.
+        if position is not None and request.num_computed_tokens > 0:
+            request.num_computed_tokens = position
+
+    def _update_request_with_output(
+        self, request: Request, *args: Any, **kwargs: Any
+    ) -> tuple[list[int], bool]:
+        """With this step's tokens; some vLLMs share the request's pages right after it."""
+        updated = super()._update_request_with_output(request, *args, **kwargs)
+        self._resume(request)
+        return updated
 
     def _take_failures(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
@@ -236,8 +253,9 @@ class BlockDiffusionScheduler(Scheduler):
                 if row is not None and emitted:
                     emitted[row] = []
                 failed[request_id] = MESSAGES[failure]
-        # The base class ends these with an error, once it is through with the step.
-        self.grammar_compile_error_reqs.update(failed)
+        # The base class ends these with an error, once it is through with the step. Its table is
+        # a set or, since vLLM 0.33, has vLLM's own errors, which cannot say what ``outputs`` does.
+        self.grammar_compile_error_reqs.update(dict.fromkeys(failed))
         return failed
 
     @staticmethod

@@ -107,7 +107,7 @@ def admit_response(request: Any, served: Served, handler: Any = None) -> None:
 
 def check_records(request: Any, route: str) -> None:
     """Refuse what a route's records do."""
-    for field, value, known in _extras(request):
+    for field, value, known in (*_extras(request), *_gained(request, route)):
         _check_extra(field, value, known, route)
     for field, record in RECORDS[route].items():
         if record.neutral_values is not None:
@@ -123,6 +123,14 @@ def _check(field: str, value: object, record: Field) -> None:
     is_refused = record.neutral_values is not None and value not in record.neutral_values
     if is_refused and is_said(value):
         raise refuse(field, value, record.reason)
+
+
+def _gained(request: Any, route: str) -> Iterator[tuple[str, Any, list[str]]]:
+    """Fields that a newer vLLM's model has, and that have no record: as if it had them not."""
+    records, fields = RECORDS[route], type(request).model_fields
+    for field in sorted(request.model_fields_set - records.keys()):
+        if field in fields:
+            yield field, getattr(request, field), [*records]
 
 
 def _extras(request: Any) -> Iterator[tuple[str, Any, list[str]]]:

@@ -21,8 +21,12 @@ from torch import Tensor
 from vllm.config import VllmConfig
 from vllm.forward_context import create_forward_context, override_forward_context
 from vllm.logger import init_logger
-from vllm.utils.torch_utils import is_quantized_kv_cache
-from vllm.v1.kv_cache_interface import AttentionSpec, KVCacheConfig, KVCacheGroupSpec
+from vllm.v1.kv_cache_interface import (
+    AttentionSpec,
+    KVCacheConfig,
+    KVCacheGroupSpec,
+    is_quantized_kv_cache,
+)
 from vllm.v1.worker.gpu.attn_utils import build_attn_metadata
 from vllm.v1.worker.utils import AttentionGroup
 

@@ -82,15 +82,31 @@ def missing_package() -> str | None:
     return None
 
 
+def source_of(module: str) -> Path:
+    """The file of a vLLM module, which is not imported."""
+    vllm = find_spec("vllm")
+    assert vllm is not None and vllm.submodule_search_locations is not None
+    path = Path(vllm.submodule_search_locations[0]).joinpath(*module.split(".")[1:])
+    return path.with_suffix(".py")
+
+
+def parameters(kernel: str) -> tuple[str, ...]:
+    """The parameters of a kernel, as vLLM's source has them."""
+    module, _, name = kernel.rpartition(".")
+    functions = {
+        node.name: node
+        for node in ast.parse(source_of(module).read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    return tuple(argument.arg for argument in functions[name].args.args)
+
+
 def load_kernels(module: str) -> dict[str, Any]:
     """Return the Triton functions of a vLLM module, compiled against the real Triton."""
     import triton
     import triton.language as tl
 
-    vllm = find_spec("vllm")
-    assert vllm is not None and vllm.submodule_search_locations is not None
-    path = Path(vllm.submodule_search_locations[0]).joinpath(*module.split(".")[1:])
-    path = path.with_suffix(".py")
+    path = source_of(module)
     tree = ast.parse(path.read_text())
     tree.body = [node for node in tree.body if _is_device_code(node)]
     namespace: dict[str, Any] = {"__name__": module, "triton": triton, "tl": tl}

@@ -23,11 +23,12 @@ from vllm.v1.worker.cpu.buffer_utils import UvaBuffer  # noqa: E402
 from vllm.v1.worker.gpu import buffer_utils, input_batch  # noqa: E402
 
 # Every kernel is replaced by what the table says.
-for name, replacement in registry.KERNELS.items():
+for name, replacements in registry.KERNELS.items():
     host, attribute = dispatcher._resolve_kernel(name)
     override = getattr(host, attribute)
     assert isinstance(override, dispatcher.KernelOverride), name
-    assert override.func is replacement, name
+    assert override.func in replacements, name
+    assert override.arg_names == registry.parameter_names(override.func), name
 assert [triton.next_power_of_2(n) for n in (0, 1, 2, 3, 8, 9)] == [0, 1, 2, 4, 8, 16]
 assert buffer_utils.UvaBuffer is UvaBuffer, "the host buffers were swapped too late"
 
@@ -35,8 +36,8 @@ assert buffer_utils.UvaBuffer is UvaBuffer, "the host buffers were swapped too l
 override = input_batch._post_update_kernel
 register()
 assert input_batch._post_update_kernel is override
-for name, replacement in registry.KERNELS.items():
-    registry.check_target(name, replacement)
+for name, replacements in registry.KERNELS.items():
+    registry.choose(name, *replacements)
 
 # vLLM's own host code reaches the replacements.
 state = buffer_utils.StagedWriteTensor((4, 8), dtype=torch.int32, device=torch.device("cpu"))
@@ -64,6 +65,6 @@ for name, reason in {
     GPU + "input_batch._expand_idx_mapping_kernel": "parameters",
 }.items():
     with pytest.raises(RuntimeError, match=re.escape(name)) as refusal:
-        registry.check_target(name, registry.KERNELS[GPU + "input_batch._post_update_kernel"])
+        registry.choose(name, *registry.KERNELS[GPU + "input_batch._post_update_kernel"])
     assert vllm.__version__ in str(refusal.value)
     assert reason in str(refusal.value)

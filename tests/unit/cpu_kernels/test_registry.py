@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import sys
@@ -11,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vllm_diffusion.cpu.registry import KERNELS, parameter_names
+from vllm_diffusion.cpu.registry import KERNELS, parameter_names, taking
+
+from .oracle import parameters
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,19 +20,17 @@ pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not i
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_parameters_are_those_of_the_kernel(kernel: str) -> None:
+def test_one_replacement_has_the_parameters_of_the_kernel(kernel: str) -> None:
     """Read from vLLM's source, which costs nothing; `register` asks the same of the live vLLM."""
-    module, _, name = kernel.rpartition(".")
-    vllm = find_spec("vllm")
-    assert vllm is not None and vllm.submodule_search_locations is not None
-    path = Path(vllm.submodule_search_locations[0]).joinpath(*module.split(".")[1:])
-    functions = {
-        node.name: node
-        for node in ast.parse(path.with_suffix(".py").read_text()).body
-        if isinstance(node, ast.FunctionDef)
-    }
-    expected = tuple(argument.arg for argument in functions[name].args.args)
-    assert parameter_names(KERNELS[kernel]) == expected
+    names = [parameter_names(replacement) for replacement in KERNELS[kernel]]
+    assert names.count(parameters(kernel)) == 1
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_other_parameters_are_no_replacements(kernel: str) -> None:
+    for names in map(parameter_names, KERNELS[kernel]):
+        for other in (names[:-1], (*names, "new"), names[::-1]):
+            assert taking(other, KERNELS[kernel]) is None
 
 
 @pytest.mark.slow
