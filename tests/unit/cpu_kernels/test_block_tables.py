@@ -90,7 +90,8 @@ def test_gather_against_loops(rng: np.random.Generator, num_reqs: int, has_windo
                 num_null += is_null
                 assert target[row, place] == (0 if is_null else source[req, place])
         assert (target[num_reqs:] == -7).all()
-    assert (num_null > 0) == (has_windows and num_reqs > 1)
+    # A single request may lie wholly within the window.
+    assert num_reqs <= 1 or (num_null > 0) == has_windows
 
 
 def test_gather_with_a_dummy_request() -> None:
