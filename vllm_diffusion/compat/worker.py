@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_diffusion.compat.checks import Calls, Takes, TakesOnly
+from vllm_diffusion.compat.checks import Calls, Takes
 from vllm_diffusion.compat.contact import patch
 from vllm_diffusion.patching import take
 
@@ -59,7 +59,7 @@ _PRODUCTS = {
     *(f"{LORA_OPS}.{name}" for name in _PRODUCTS),
     breaks="The worker names the target; rows without an adapter get one's weights",
     checks=(
-        *(TakesOnly(f"{LORA_OPS}.{name}", names) for name, names in _PRODUCTS.items()),
+        *(Takes(f"{LORA_OPS}.{name}", names) for name, names in _PRODUCTS.items()),
         *(Calls(f"{LORA_OPS}.s{name[1:]}", name) for name in _PRODUCTS),
         *(Calls(LORA_CPU, name) for name in _PRODUCTS),
     ),
