@@ -127,11 +127,13 @@ class Engine:
         salt: str | None = None,
         priority: int = 0,
         bad_words_ids: Sequence[Sequence[int]] = (),
+        lora: Any = None,
         **sampling: Any,
     ) -> None:
         """Queue a request; ``sampling`` goes to ``SamplingParams``.
 
-        ``bad_words_ids`` stands in for what a tokenizer would make of ``bad_words``.
+        ``bad_words_ids`` stands in for what a tokenizer would make of ``bad_words``; ``lora`` is a
+        ``LoRARequest``.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -143,7 +145,7 @@ class Engine:
         params = SamplingParams(**defaults | sampling)
         if bad_words_ids:
             params._bad_words_token_ids = [list(word) for word in bad_words_ids]
-        self.engine.add_request(name, tokens, params, priority=priority)
+        self.engine.add_request(name, tokens, params, lora_request=lora, priority=priority)
 
     def step(self) -> None:
         """One step of the engine; whole requests that it completes go to ``finished``."""

@@ -150,12 +150,15 @@ def test_what_cannot_be_checked_is_said(check: Callable[..., None], said: list[s
     assert "--attention-backend" in line
 
 
-def test_a_quantised_cache_is_not_checked(
+def test_a_quantised_cache_is_checked_where_the_backend_is_proved(
     check: Callable[..., None], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selfcheck, "is_quantized_kv_cache", lambda dtype: True)
-    check(Full, Causal)
-    assert said == ["The attention backend CPU_ATTN is not checked: its cache is not plain."]
+    proved = frozenset({"CPU_ATTN"})
+    check(Full, proved=proved)
+    assert said == ["The attention backend CPU_ATTN attends as a plain reference does."]
+    with pytest.raises(ValueError, match=r"off by \d.*, and rounding explains 0\.5"):
+        check(Full, Causal, proved=proved)
 
 
 def test_a_proved_backend_is_not_computed(check: Callable[..., None], said: list[str]) -> None:

@@ -8,18 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from vllm.engine.arg_utils import EngineArgs
 
 from tests import foreign
-from tests.checkpoints import fast_dllm_v2, illada, llada, llada2, llada_moe, sdar
+from tests.checkpoints import fast_dllm_v2, illada, llada, llada2, llada_moe, sdar, sdar_moe
 from tests.refusals.record import Case
 from vllm_diffusion import plugin
 
 FOLDERS = (
     "startup/checkpoint_hook.py",
     "startup/serving.py",
+    "startup/composition.py",
+    "startup/connectors.py",
     "checkpoint/check.py",
     "checkpoint/headers.py",
 )
@@ -42,6 +45,37 @@ OPTIONS: list[dict[str, Any]] = [
     {"speculative_config": {"method": "ngram", "num_speculative_tokens": 2,
                             "prompt_lookup_max": 2}},
 ]  # fmt: skip
+
+_WHOLE_PROMPTS = {"enable_chunked_prefill": False}
+CONNECTOR: dict[str, Any] = {
+    "kv_transfer_config": {"kv_connector": "ExampleConnector", "kv_role": "kv_both"}
+}
+COMPOSITION: list[dict[str, Any]] = [
+    {"runner": "pooling"},
+    {"convert": "embed"},
+    {"prefill_context_parallel_size": 2},
+    {"decode_context_parallel_size": 2, "tensor_parallel_size": 4},
+    {"enable_dbo": True},
+    {"ubatch_size": 2},
+    {"enable_trace_replay": True},
+    {"enable_prompt_embeds": True},
+    {"kv_sharing_fast_prefill": True},
+    *({"kv_cache_dtype": name} for name in (
+        "int8_per_token_head", "fp8_per_token_head", "int4_per_token_head", "turboquant_k8v4",
+        "nvfp4", "fp8_inc", "float16")),
+    *({"quantization": name, "dtype": "bfloat16"} for name in ("fp8", "fp8_per_block", "mxfp4")),
+    CONNECTOR,
+    {"kv_transfer_config": {"kv_connector": "MultiConnector", "kv_role": "kv_both"}},
+    {"kv_offloading_size": 1},
+    CONNECTOR | _WHOLE_PROMPTS | {"enable_lora": True},
+]  # fmt: skip
+"""Options of vLLM's, of a block-causal model without experts."""
+OF_EXPERTS: list[dict[str, Any]] = [
+    {"enable_expert_parallel": True, "tensor_parallel_size": 2},
+    {"enable_return_routed_experts": True},
+    {"enable_lora": True},
+]
+OF_FULL_ATTENTION: list[dict[str, Any]] = [CONNECTOR | _WHOLE_PROMPTS, {"kv_offloading_size": 1}]
 
 
 def _changed(folder: Path, **changes: torch.Tensor | None) -> Path:
@@ -141,8 +175,22 @@ def cases(folder: Path) -> Iterator[Case]:
         call = partial(_hint, _unknown(folder / f"unknown-{len(changes)}", **changes))
         yield Case(f"checkpoint, our hint: {name}", call)
     sound = sdar.write(folder / "sound", block_size=4)
-    for options in OPTIONS:
+    for options in (*OPTIONS, *COMPOSITION):
         yield Case(f"options: {json.dumps(options)}", partial(_serve, sound, **options))
+    others = {"experts": sdar_moe.write(folder / "experts"), "full": llada.write(folder / "full")}
+    for name, options in (
+        *(("experts", options) for options in OF_EXPERTS),
+        *(("full", options) for options in OF_FULL_ATTENTION),
+    ):
+        call = partial(_serve, others[name], dtype="float32", **options)
+        yield Case(f"options, {name}: {json.dumps(options)}", call)
+    yield Case("environment: VLLM_USE_V2_MODEL_RUNNER=0", partial(_first_runner, sound))
+
+
+def _first_runner(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
+        _serve(folder)
 
 
 def _made(write: Callable[[Path], Path], folder: Path) -> None:

@@ -46,7 +46,10 @@ PATCHES: tuple[Patch, ...] = (
     frontend.server_end,
 )
 
-WORKER_PATCHES: tuple[Patch, ...] = (worker.sample_in_the_same_call,)
+WORKER_PATCHES: tuple[Patch, ...] = (
+    worker.sample_in_the_same_call,
+    worker.rows_without_adapter,
+)
 """Those on modules that only a worker loads; the model state applies them."""
 
 CONTACTS: tuple[Contact, ...] = (

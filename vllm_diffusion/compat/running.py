@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from vllm_diffusion.compat.checks import Calls, Has, Reads, Takes
+from vllm_diffusion.compat.checks import Calls, Has, Reads, Sets, Takes
 from vllm_diffusion.compat.contact import Contact
 from vllm_diffusion.compat.kernels import Kernels
 
 GPU = "vllm.v1.worker.gpu"
 RUNNER = f"{GPU}.model_runner.GPUModelRunner"
 STATE = f"{GPU}.model_states.interface.ModelState"
+PUNICA = "vllm.lora.punica_wrapper.punica_base.PunicaWrapperBase"
 NETWORKS = "vllm.model_executor.models"
 HOOKS = (
     "custom_sampler",
@@ -130,6 +131,32 @@ CONTACTS = (
             Has(
                 "vllm.v1.core.sched.output.NewRequestData",
                 ("req_id", "sampling_params", "prompt_token_ids", "prefill_token_ids"),
+            ),
+        ),
+    ),
+    Contact(
+        name="adapter_rows",
+        kind="inside",
+        targets=(
+            f"{PUNICA}.token_lora_indices",
+            f"{PUNICA}._sampler_indices",
+            f"{PUNICA}.indices_len",
+            "vllm.lora.model_manager.LoRAModelManager.punica_wrapper_mapping",
+            "vllm.utils.gpu_sync_debug.gpu_sync_allowed",
+        ),
+        what="Each row of logits has the LoRA adapter of its own token.",
+        why="vLLM says one adapter a request, and the first step with --enable-lora fails or "
+        "takes other adapters",
+        acts="worker, in worker/adapters.py, before the forward",
+        breaks="The first step fails, or rows of logits have another request's adapter",
+        remove="vLLM's second runner repeats a request's adapter for each of its rows of logits",
+        checks=(
+            Calls("vllm.lora.model_manager.create_lora_manager", "lora_manager_cls"),
+            Sets("vllm.lora.model_manager.LoRAModelManager", "self.model.lora_manager"),
+            Reads(f"{PUNICA}.sampler_indices", "self.indices_len"),
+            Reads(f"{PUNICA}.sampler_indices", "self._sampler_indices"),
+            Calls(
+                "vllm.lora.punica_wrapper.punica_gpu", "self.prompt_mapping_meta.prepare_tensors"
             ),
         ),
     ),

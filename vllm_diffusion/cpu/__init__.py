@@ -7,6 +7,7 @@ calls it, nothing happens on import.
 - ``registry``: kernel name -> replacement, and `register`
 - ``staged_writes``, ``block_tables``, ``inputs``, ``update``: state of the runner
 - ``logprobs``: log-probabilities of a prompt
+- ``adapters``: LoRA's products
 - ``ragged``, ``memory``: what the kernels are made of
 """
 

@@ -2,4 +2,5 @@
 
 - ``checkpoint_hook``: the model's config, as soon as vLLM has read it
 - ``serving``: vLLM's other settings
+- ``composition``, ``connectors``: options of vLLM's that are refused; K and V from other engines
 """

@@ -17,6 +17,8 @@ from vllm.model_executor.models.config import VerifyAndUpdateConfig
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
 from vllm_diffusion.request.plan import DecodePlan, make_plan
+from vllm_diffusion.startup.composition import check_composition
+from vllm_diffusion.startup.connectors import with_one_block_length
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
@@ -193,9 +195,10 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
 
     @staticmethod
     def verify_and_update_config(vllm_config: VllmConfig) -> None:
-        plan = _resolve_plan(vllm_config)
+        plan = with_one_block_length(vllm_config, _resolve_plan(vllm_config))
         vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
         _refuse_unsupported(vllm_config)
+        check_composition(vllm_config, plan)
         _fit(vllm_config, plan)
         vllm_config.diffusion_config = DiffusionConfig(
             canvas_length=plan.canvas_length, max_denoising_steps=plan.defaults.max_steps
@@ -204,5 +207,10 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
         scheduler.scheduler_cls = SCHEDULER
         # A fused query is one block or two, which depends on whether the step
         # in flight converges: the next step can only be planned after it.
+        if scheduler.async_scheduling:
+            logger.warning(
+                "--async-scheduling is off: what a diffusion model computes next depends on "
+                "whether the step in flight finishes a block."
+            )
         scheduler.async_scheduling = False
         logger.info("%s: %s.", plan.record.title, _summary(plan.defaults))

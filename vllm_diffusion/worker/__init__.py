@@ -1,6 +1,7 @@
 """The denoising step on vLLM's model runner. [worker]
 
 - ``model_state``: inputs and attention metadata of a step, as the mask group says
+- ``adapters``: LoRA, by rows of logits
 - ``guidance``: classifier-free guidance of a step's logits
 - ``sampler``: the denoising step of a batch. Start here
 - ``cpu_step``, ``cpu_constrained``: the plain step in one C++ call; that of constrained requests

@@ -43,6 +43,8 @@ TOLERANCE = {torch.float32: 5e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 A wrong mask is off by about 1 somewhere: the first rows see few keys.
 """
+QUANTISED = {"fp8": 0.5, "fp8_e4m3": 0.5, "fp8_e5m2": 0.9}
+"""The same for caches with 3 bits of a fraction, or 2: twice what was seen. Others as the first."""
 REMEDY = "choose another one with --attention-backend"
 BLOCK = 8
 BORDERS = np.array([[0, 0], [BLOCK, 2 * BLOCK], [5 * BLOCK - 3, 4 * BLOCK]], dtype=np.int32)
@@ -103,6 +105,10 @@ class LayerCheck:
         self.name = name
         self.layer: Any = vllm_config.compilation_config.static_forward_context[name]
         self.device = self.layer.kv_cache.device
+        # A quantised cache holds numbers around these; they are 1 where it is not calibrated.
+        self.scales: tuple[float, ...] = (1.0, 1.0, 1.0)
+        if is_quantized_kv_cache(self.layer.kv_cache_dtype):
+            self.scales = tuple(getattr(self.layer, f"_{name}_scale_float") for name in "qkv")
         # (pages, heads, tokens of a page, K and V), in the kernel's pages.
         self.page = self.layer.kv_cache.shape[2]
         spec = spec.copy_with_new_block_size(self.page)
@@ -121,11 +127,12 @@ class LayerCheck:
         layer = self.layer
         length = int(BORDERS.max())
         generator = torch.Generator().manual_seed(0)
+        heads = (layer.num_heads, layer.num_kv_heads, layer.num_kv_heads)
         qkv = [
-            torch.randn(2, length, num_heads, layer.head_size, generator=generator).to(
-                self.vllm_config.model_config.dtype
-            )
-            for num_heads in (layer.num_heads, layer.num_kv_heads, layer.num_kv_heads)
+            torch.randn(2, length, num_heads, layer.head_size, generator=generator)
+            .mul(scale)
+            .to(self.vllm_config.model_config.dtype)
+            for num_heads, scale in zip(heads, self.scales, strict=True)
         ]
         bound = layer.kv_cache
         layer.kv_cache = scratch_cache(bound, 1 + self.table.size)
@@ -159,7 +166,7 @@ class LayerCheck:
             )
             for index, (start, end) in spans
         ]
-        difference = output.float().cpu() - torch.cat(expected).flatten(1)
+        difference = (output.float().cpu() - torch.cat(expected).flatten(1)) / self.scales[2]
         # Numbers that are none are as wrong as can be.
         return float(difference.abs().nan_to_num(torch.inf).max())
 
@@ -213,6 +220,8 @@ def check_layer(
     backend = layer.get_attn_backend().get_name()
     cases = (BOTH_WAYS, MIXED) if mask_group.has_causal_context else (BOTH_WAYS,)
     tolerance = TOLERANCE[vllm_config.model_config.dtype]
+    if is_quantized_kv_cache(layer.kv_cache_dtype):
+        tolerance = QUANTISED.get(layer.kv_cache_dtype, QUANTISED["fp8"])
     for case in cases:
         try:
             difference = LayerCheck(vllm_config, name, spec).difference(case)
@@ -244,21 +253,22 @@ def check_layer(
 def check_backends(
     vllm_config: VllmConfig, kv_cache_config: KVCacheConfig, mask_group: type[MaskGroup]
 ) -> None:
-    """Check one layer of each backend that is not proved; the caches must be bound.
+    """Check one layer of each backend and type of cache that is not proved; caches must be bound.
 
     Raises:
         ValueError: a backend attends otherwise than the family needs.
     """
-    seen = set(PROVED)
+    seen: set[tuple[str, str]] = set()
     for group in kv_cache_config.kv_cache_groups:
         for name in group.layer_names:
             layer: Any = vllm_config.compilation_config.static_forward_context[name]
-            backend = layer.get_attn_backend().get_name()
-            if backend in seen:
+            backend, cache_type = layer.get_attn_backend().get_name(), layer.kv_cache_dtype
+            is_proved = backend in PROVED and not is_quantized_kv_cache(cache_type)
+            if is_proved or (backend, cache_type) in seen:
                 continue
-            seen.add(backend)
+            seen.add((backend, cache_type))
             spec = group.kv_cache_spec
-            if not isinstance(spec, AttentionSpec) or is_quantized_kv_cache(layer.kv_cache_dtype):
+            if not isinstance(spec, AttentionSpec):
                 logger.warning(
                     "The attention backend %s is not checked: its cache is not plain.", backend
                 )

@@ -34,6 +34,7 @@ from vllm_diffusion.mask_groups.inputs import Inputs
 from vllm_diffusion.mask_groups.view import BatchView
 from vllm_diffusion.request.parsed import ParsedRequest, received
 from vllm_diffusion.startup.serving import plan_of
+from vllm_diffusion.worker.adapters import map_rows
 from vllm_diffusion.worker.attention_check import check_backends
 from vllm_diffusion.worker.grammars import Grammars
 from vllm_diffusion.worker.guidance import shifted_table
@@ -151,6 +152,7 @@ class BlockDiffusionState(ModelState):
                 self._to_device,
             )
         )
+        map_rows(self.model, input_batch.logits_indices)
         return {}
 
     def _view(self, input_batch: InputBatch) -> BatchView:
