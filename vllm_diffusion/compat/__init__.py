@@ -46,7 +46,11 @@ PATCHES: tuple[Patch, ...] = (
     frontend.server_end,
 )
 
-WORKER_PATCHES: tuple[Patch, ...] = (worker.sample_in_the_same_call,)
+WORKER_PATCHES: tuple[Patch, ...] = (
+    worker.sample_in_the_same_call,
+    worker.canvases_in_a_pipeline,
+    worker.failed_ranks_end,
+)
 """Those on modules that only a worker loads; the model state applies them."""
 
 CONTACTS: tuple[Contact, ...] = (

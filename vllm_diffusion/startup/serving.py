@@ -144,10 +144,6 @@ def _fit(vllm_config: VllmConfig, plan: DecodePlan) -> None:
 
 def _refuse_unsupported(vllm_config: VllmConfig) -> None:
     parallel = vllm_config.parallel_config
-    if parallel.pipeline_parallel_size > 1:
-        raise ValueError(
-            "--pipeline-parallel-size must be 1 for diffusion models; use tensor parallelism"
-        )
     if parallel.enable_batch_sharded_sampling:
         # A rank would get the logits of its own requests alone, where vLLM's network can shard them
         # (Llama's), and the others' canvases would go without a step.
