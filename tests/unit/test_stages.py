@@ -25,14 +25,14 @@ class Wire:
         self.sent: list[torch.Tensor] = []
         self.num_waited = 0
 
-    def exchange(self, message_BX: torch.Tensor, number: int, is_last: bool) -> Any:
+    def exchange(self, message_BC: torch.Tensor, number: int, is_last: bool) -> Any:
         if is_last:
-            self.sent.append(message_BX)
+            self.sent.append(message_BC)
             return SimpleNamespace(wait=lambda: None)
 
         def wait() -> None:
             self.num_waited += 1
-            message_BX.copy_(self.sent[number])
+            message_BC.copy_(self.sent[number])
 
         return SimpleNamespace(wait=wait)
 
@@ -98,7 +98,7 @@ def test_a_canvas_is_there_before_its_next_step(ranks: tuple[Wire, Rank, Rank]) 
     first.stages.receive(step)
     assert first.noted == [step]
     first.up_to_date("chunk")
-    assert not wire.num_waited
+    assert not first.updates
     last.canvas.tokens_SL[:2] = torch.tensor([[5, 6, MASK, 8], [MASK] * 4])
     send(last, step, [[0] * 4, [1, 2, 3, 4], [7, 8, 0, 0]], [(0, 0), (0, 4), (2, 1)])
     first.up_to_date("b")

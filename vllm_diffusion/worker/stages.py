@@ -4,7 +4,7 @@ Every rank holds every canvas, since the first one embeds them; the last one alo
 sends one message a step, and the others apply it before the next step that needs it. Between the
 two they go on with other requests. A step without a canvas has no message.
 
-Shape suffixes: S slots, R requests in the batch, B of them with a canvas, L canvas length, X
+Shape suffixes: S slots, R requests in the batch, B of them with a canvas, L canvas length, C
 columns of a message.
 """
 
@@ -35,15 +35,16 @@ NUM_COUNTS = 2
 def pack(
     sampled_BL: Tensor, num_sampled_B: Tensor, num_rejected_B: Tensor, canvas_BL: Tensor
 ) -> Tensor:
-    """One int64 message (B, X): counts, what was emitted, the canvases after it."""
+    """One int64 message (B, C): counts, what was emitted, the canvases after it."""
     counts_B2 = torch.stack((num_sampled_B, num_rejected_B), dim=1).long()
     return torch.cat((counts_B2, sampled_BL, canvas_BL), dim=1)
 
 
-def unpack(message_BX: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def unpack(message_BC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What ``pack`` was given."""
-    length = (message_BX.shape[1] - NUM_COUNTS) // 2
-    counts_B2, sampled_BL, canvas_BL = message_BX.split((NUM_COUNTS, length, length), dim=1)
+    length = (message_BC.shape[1] - NUM_COUNTS) // 2
+    counts_B2 = message_BC[:, :NUM_COUNTS]
+    sampled_BL, canvas_BL = message_BC[:, NUM_COUNTS:].split(length, dim=1)
     num_sampled_B, num_rejected_B = counts_B2.int().unbind(1)
     return sampled_BL.contiguous(), num_sampled_B, num_rejected_B, canvas_BL
 
@@ -57,7 +58,7 @@ class Awaited:
     owner_B: NDArray[np.int64]
     """Which request had the slot, counted."""
     work: Any
-    message_BX: Tensor
+    message_BC: Tensor
 
 
 class Stages:
@@ -106,8 +107,8 @@ class Stages:
             return
         row_B = to_device(request_B, self.canvas.tokens_SL.device)
         canvas_BL = self.canvas.tokens_SL[input_batch.idx_mapping[row_B]]
-        message_BX = pack(sampled_RL[row_B], num_sampled_R[row_B], num_rejected_R[row_B], canvas_BL)
-        self.sent.append((self._exchange(message_BX), message_BX))
+        message_BC = pack(sampled_RL[row_B], num_sampled_R[row_B], num_rejected_R[row_B], canvas_BL)
+        self.sent.append((self._exchange(message_BC), message_BC))
         if len(self.sent) > self.num_ranks:
             self.sent.popleft()[0].wait()
 
@@ -127,14 +128,14 @@ class Stages:
             return True
         tokens_SL = self.canvas.tokens_SL
         num_columns = NUM_COUNTS + 2 * tokens_SL.shape[1]
-        message_BX = tokens_SL.new_empty(len(slot_B), num_columns, dtype=torch.int64)
+        message_BC = tokens_SL.new_empty(len(slot_B), num_columns, dtype=torch.int64)
         self.awaited.append(
             Awaited(
                 requests=frozenset(compress(input_batch.req_ids, has_canvas_R.tolist())),
                 slot_B=slot_B,
                 owner_B=self.owner_S[slot_B],
-                work=self._exchange(message_BX),
-                message_BX=message_BX,
+                work=self._exchange(message_BC),
+                message_BC=message_BC,
             )
         )
         return True
@@ -156,21 +157,21 @@ class Stages:
 
     def _apply(self, runner: Any, awaited: Awaited) -> None:
         awaited.work.wait()
-        slot_B, message_BX = awaited.slot_B, awaited.message_BX
+        slot_B, message_BC = awaited.slot_B, awaited.message_BC
         # A request may have ended since, and its slot may be another's.
         is_here_B = self.owner_S[slot_B] == awaited.owner_B
         if not is_here_B.all():
             rows = is_here_B.nonzero()[0]
-            slot_B, message_BX = slot_B[rows], message_BX[to_device(rows, message_BX.device)]
-        slots = to_device(slot_B, message_BX.device)
-        sampled_BL, num_sampled_B, num_rejected_B, canvas_BL = unpack(message_BX)
+            slot_B, message_BC = slot_B[rows], message_BC[to_device(rows, message_BC.device)]
+        slots = to_device(slot_B, message_BC.device)
+        sampled_BL, num_sampled_B, num_rejected_B, canvas_BL = unpack(message_BC)
         self.canvas.tokens_SL[slots] = canvas_BL
         # The whole query was counted as computed when the forward was done.
         runner.postprocess_sampled(slots, sampled_BL, num_sampled_B, num_rejected_B)
 
-    def _exchange(self, message_BX: Tensor) -> Any:
+    def _exchange(self, message_BC: Tensor) -> Any:
         return torch.distributed.broadcast(
-            message_BX, src=self.last_rank, group=self.group, async_op=True
+            message_BC, src=self.last_rank, group=self.group, async_op=True
         )
 
 
