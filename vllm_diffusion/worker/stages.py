@@ -43,9 +43,8 @@ def pack(
 def unpack(message_BC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What ``pack`` was given."""
     length = (message_BC.shape[1] - NUM_COUNTS) // 2
-    counts_B2 = message_BC[:, :NUM_COUNTS]
-    sampled_BL, canvas_BL = message_BC[:, NUM_COUNTS:].split(length, dim=1)
-    num_sampled_B, num_rejected_B = counts_B2.int().unbind(1)
+    num_sampled_B, num_rejected_B = message_BC[:, :NUM_COUNTS].int().unbind(1)
+    sampled_BL, canvas_BL = message_BC[:, NUM_COUNTS:-length], message_BC[:, -length:]
     return sampled_BL.contiguous(), num_sampled_B, num_rejected_B, canvas_BL
 
 
