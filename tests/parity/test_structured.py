@@ -220,9 +220,20 @@ def test_an_error_ends_its_own_request(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_ranks")
-def test_two_ranks(pool: EnginePool, folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [
+        ("sdar", {"tensor_parallel_size": 2}),
+        ("sdar", {"pipeline_parallel_size": 2}),
+        ("nemotron_labs", {"pipeline_parallel_size": 2}),
+        ("llada", {"pipeline_parallel_size": 2}),
+    ],
+)
+def test_two_ranks(
+    name: str, ranks: dict[str, int], pool: EnginePool, folders: dict[str, Path]
+) -> None:
+    """Greedy texts and drawn ones, tokens and steps."""
     constraints = [{"json": schema} for schema in schemas(6, seed=3)]
-    expected, _ = ask(open_engine(pool, folders["sdar"]), constraints)
+    expected = ask(open_engine(pool, folders[name]), constraints)
     pool.close()
-    texts, _ = ask(open_engine(pool, folders["sdar"], tensor_parallel_size=2), constraints)
-    assert texts == expected
+    assert ask(open_engine(pool, folders[name], **ranks), constraints) == expected

@@ -38,7 +38,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"max_num_batched_tokens": 7, "max_num_seqs": 4, "max_model_len": 4},
     {"long_prefill_token_threshold": 3},
     {"max_model_len": 3},
-    {"pipeline_parallel_size": 2},
+    {"pipeline_parallel_size": 2, "distributed_executor_backend": "external_launcher"},
     {"enable_batch_sharded_sampling": True},
     {"logits_processors": ["a.module:Processor"]},
     {"scheduler_cls": "a.module.OtherScheduler"},

@@ -42,7 +42,29 @@ def slow_steps() -> None:
     BlockDiffusionScheduler.schedule = schedule  # type: ignore[method-assign]
 
 
+POISON = [77, 78, 79, 77]
+"""A prompt on which the first rank of a pipeline fails."""
+
+
+def first_rank_fails() -> None:
+    """On a certain prompt, in the forward; steps are slow, so that others are in the middle."""
+    from vllm.distributed.parallel_state import get_pp_group
+
+    from vllm_diffusion.worker.model_state import BlockDiffusionState
+
+    slow_steps()
+    right = BlockDiffusionState.add_request
+
+    def add_request(self: BlockDiffusionState, slot: int, new: Any) -> None:
+        if get_pp_group().is_first_rank and new.prompt_token_ids == POISON:
+            raise RuntimeError("the first rank fails")
+        right(self, slot, new)
+
+    BlockDiffusionState.add_request = add_request  # type: ignore[method-assign]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "broken automaton": broken_automaton,
     "slow steps": slow_steps,
+    "first rank fails": first_rank_fails,
 }

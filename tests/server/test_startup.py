@@ -152,10 +152,6 @@ def test_the_canvas_length_of_the_diffusion_config(make: MakeConfig) -> None:
         ),
         ({"max_model_len": 3}, "--max-model-len 3 is shorter than one diffusion block of 4"),
         (
-            {"pipeline_parallel_size": 2},
-            "--pipeline-parallel-size must be 1 for diffusion models; use tensor parallelism",
-        ),
-        (
             {"enable_batch_sharded_sampling": True},
             "--enable-batch-sharded-sampling does not apply to diffusion models, whose ranks all "
             "denoise the whole batch; leave it out",

@@ -49,6 +49,8 @@ PATCHES: tuple[Patch, ...] = (
 WORKER_PATCHES: tuple[Patch, ...] = (
     worker.sample_in_the_same_call,
     worker.rows_without_adapter,
+    worker.canvases_in_a_pipeline,
+    worker.failed_ranks_end,
 )
 """Those on modules that only a worker loads; the model state applies them."""
 

@@ -109,6 +109,8 @@ CONTACTS = (
             "vllm.config.SchedulerConfig.scheduler_cls",
             "vllm.config.SchedulerConfig.async_scheduling",
             "vllm.config.ParallelConfig.enable_batch_sharded_sampling",
+            "vllm.config.ParallelConfig.pipeline_parallel_size",
+            "vllm.config.ParallelConfig.distributed_executor_backend",
             f"{MODEL}.max_model_len",
             f"{MODEL}.try_get_generation_config",
             f"{WHOLE}.additional_config",

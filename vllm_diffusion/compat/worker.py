@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_diffusion.compat.checks import Calls, Takes
+from vllm_diffusion.compat.checks import Calls, Has, Takes
 from vllm_diffusion.compat.contact import patch
 from vllm_diffusion.patching import take
 
+RUNNER = "vllm.v1.worker.gpu.model_runner.GPUModelRunner"
+STAGES = (
+    "receive",
+    "broadcast",
+    "broadcast_drafts",
+    "get_prev_sampled_outputs",
+    "on_req_idx_freed",
+    "relay_aux_hidden_states",
+)
+"""What the runner calls of the handler that a pipeline's ranks exchange outcomes with."""
+
 
 @patch(
-    "vllm.v1.worker.gpu.model_runner.GPUModelRunner.execute_model",
-    "vllm.v1.worker.gpu.model_runner.GPUModelRunner.sample_tokens",
+    f"{RUNNER}.execute_model",
+    f"{RUNNER}.sample_tokens",
     breaks="The worker names the target; a step that samples itself is sampled twice",
     checks=(
-        Takes(
-            "vllm.v1.worker.gpu.model_runner.GPUModelRunner.execute_model",
-            ("dummy_run",),
-            in_order=False,
-        ),
-        Takes("vllm.v1.worker.gpu.model_runner.GPUModelRunner.sample_tokens", ("grammar_output",)),
+        Takes(f"{RUNNER}.execute_model", ("dummy_run",), in_order=False),
+        Takes(f"{RUNNER}.sample_tokens", ("grammar_output",)),
     ),
 )
 def sample_in_the_same_call() -> None:
@@ -28,8 +35,9 @@ def sample_in_the_same_call() -> None:
     Without it the engine core calls the worker once for the forward and once
     more for the denoising step, so that it can compute a grammar's bitmask in
     between; this package's worker follows grammars itself. Acts in the worker,
-    on this package's model state alone, which applies it. Remove when vLLM
-    lets a model say that it needs nothing in between.
+    on this package's model state alone, which applies it; not with a pipeline,
+    whose ranks take both calls. Remove when vLLM lets a model say that it needs
+    nothing in between.
     """
     from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 
@@ -85,3 +93,90 @@ def rows_without_adapter() -> None:
         for name in _PRODUCTS:
             take(module, name)
             setattr(module, name, getattr(adapters, name))
+
+
+@patch(
+    f"{RUNNER}.execute_model",
+    f"{RUNNER}.pp_handler",
+    "vllm.v1.worker.gpu.pp_utils.PPHandler.broadcast_group",
+    "vllm.v1.worker.gpu.pp_utils.PPHandler.last_rank",
+    breaks="The first step fails, or the ranks of a pipeline hold different canvases: wrong tokens",
+    checks=(
+        Takes(f"{RUNNER}.execute_model", ("scheduler_output",)),
+        *(Calls(RUNNER, f"self.pp_handler.{name}") for name in STAGES),
+        Takes("vllm.v1.worker.gpu.pp_utils.PPHandler.receive", ("input_batch",)),
+        Takes(
+            "vllm.v1.worker.gpu.pp_utils.PPHandler.broadcast",
+            ("sampled_token_ids", "num_sampled", "num_rejected", "input_batch"),
+        ),
+        Calls(f"{RUNNER}.sample_tokens", "self.postprocess_num_computed_tokens"),
+        Takes(
+            f"{RUNNER}.postprocess_sampled",
+            ("idx_mapping", "sampled_tokens", "num_sampled", "num_rejected", "query_start_loc"),
+        ),
+    ),
+)
+def canvases_in_a_pipeline() -> None:
+    """Ranks of a pipeline get the canvases of the last one.
+
+    Without it they get what an autoregressive model emits: a canvas that is not
+    finished stays as it was on them, and one that a request's only token is in
+    never comes. Acts in the worker, on this package's model state alone: its
+    ``begin_step`` is called before each step, and puts `worker.stages` in the
+    place of the runner's handler. Remove when vLLM lets a model state say what
+    a pipeline's ranks exchange.
+    """
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    original = take(GPUModelRunner, "execute_model")
+
+    def execute_model(self: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        if begin_step := getattr(self.model_state, "begin_step", None):
+            is_dummy = kwargs.get("dummy_run", False)
+            begin_step(self, {} if is_dummy else scheduler_output.num_scheduled_tokens)
+        return original(self, scheduler_output, *args, **kwargs)
+
+    GPUModelRunner.execute_model = execute_model
+
+
+@patch(
+    f"{RUNNER}.execute_model",
+    f"{RUNNER}.sample_tokens",
+    "vllm.distributed.parallel_state.get_pp_group",
+    "vllm.distributed.parallel_state.get_tp_group",
+    breaks="A step that fails on a rank whose answer nobody reads is waited for: clients hang",
+    checks=(
+        Calls(
+            "vllm.v1.executor.multiproc_executor.WorkerProc.worker_main", "worker.worker_busy_loop"
+        ),
+        Has("vllm.distributed.parallel_state.GroupCoordinator", ("is_first_rank", "is_last_rank")),
+    ),
+)
+def failed_ranks_end() -> None:
+    """A rank whose answer nobody reads ends when a step fails on it.
+
+    Without it the engine core waits for the answer of the one rank that it
+    reads, which waits for the rank that has failed, and clients hang. Acts in
+    the worker processes of vLLM's own executor, on this package's model state
+    alone: the executor sees the process end, and the engine says so. Remove
+    when vLLM's executor reads failures of every rank.
+    """
+    from vllm.distributed.parallel_state import get_pp_group, get_tp_group
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    from vllm_diffusion.isolation.lifetime import end_after_failure
+
+    def ending(original: Any) -> Any:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return original(self, *args, **kwargs)
+            except Exception:
+                is_read = get_pp_group().is_last_rank and get_tp_group().is_first_rank
+                if not is_read and hasattr(self.model_state, "begin_step"):
+                    end_after_failure()
+                raise
+
+        return call
+
+    for name in ("execute_model", "sample_tokens"):
+        setattr(GPUModelRunner, name, ending(take(GPUModelRunner, name)))

@@ -32,6 +32,10 @@ _REPLACEMENTS: dict[str, tuple[Replacement, ...]] = {
     ),
     "gpu.input_batch._expand_idx_mapping_kernel": (inputs.expand_idx_mapping,),
     "gpu.input_batch._post_update_kernel": (update.post_update, update.post_update_with_drafts),
+    # Ranks of a pipeline.
+    "gpu.input_batch._post_update_num_computed_tokens_kernel": (
+        update.post_update_num_computed_tokens,
+    ),
     # Log-probabilities of a prompt.
     "gpu.sample.logprob._topk_log_softmax_kernel": (logprobs.topk_log_softmax,),
     "gpu.sample.logprob._ranks_kernel": (logprobs.ranks,),

@@ -124,3 +124,18 @@ def post_update_with_drafts(
         all_token_ids_stride,
         total_len_ptr,
     )
+
+
+def post_update_num_computed_tokens(
+    idx_mapping_ptr: Tensor,
+    num_computed_tokens_ptr: Tensor,
+    query_start_loc_ptr: Tensor,
+    **_: Any,
+) -> None:
+    """Replace ``input_batch._post_update_num_computed_tokens_kernel``: count whole queries.
+
+    For ranks of a pipeline that do not sample; what is taken back of them comes later.
+    """
+    req = idx_mapping_ptr.numpy()
+    cu_query = query_start_loc_ptr.numpy()[: len(req) + 1]
+    num_computed_tokens_ptr.numpy()[req] += np.diff(cu_query)

@@ -12,6 +12,10 @@ import signal
 import threading
 from typing import Any
 
+from vllm.logger import init_logger
+
+logger = init_logger(f"vllm.{__name__}")
+
 GRACE_SECONDS = 3.0
 """How long the process may take to end in its own way."""
 NAMES = ("EngineCore", "VllmWorker")
@@ -32,6 +36,22 @@ def end_with_parent() -> None:
     watch = threading.Thread(target=_watch, args=(parent,), daemon=True, name="EndWithParent")
     _watching.append(watch)
     watch.start()
+
+
+def end_after_failure() -> None:
+    """End this process, whose work has failed, while others wait for it; not a user's own.
+
+    vLLM logs the exception that is being handled only where its own loop gets it.
+
+    Raises:
+        SystemExit: always, in a process that vLLM has made.
+    """
+    if not multiprocessing.current_process().name.startswith(NAMES):
+        return
+    logger.exception("A step failed on this rank, whose answer nobody reads: it ends.")
+    # Should an interpreter that is tearing itself down wait for another rank.
+    signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+    raise SystemExit(1)
 
 
 def _watch(parent: Any) -> None:

@@ -29,6 +29,7 @@ from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, failure
 from vllm_diffusion.isolation.lifetime import end_with_parent
 from vllm_diffusion.mask_groups.spans import Progress
 from vllm_diffusion.request.parsed import received
+from vllm_diffusion.scheduler.pipeline import Pipeline
 from vllm_diffusion.scheduler.prompt_scores import PromptScores
 from vllm_diffusion.scheduler.stats import DecodeStats
 from vllm_diffusion.startup.serving import plan_of
@@ -64,8 +65,9 @@ class BlockDiffusionScheduler(Scheduler):
         )
         # The base class asks this hook how much of a request to schedule.
         self.need_mamba_block_aligned_split = True
+        self.pipeline = Pipeline(self.vllm_config.parallel_config.pipeline_parallel_size)
         self.progress_of: dict[str, Progress] = {}
-        # Known tokens of the requests whose canvas is in the step under way.
+        # Known tokens of the requests whose canvas is in a step under way.
         self.known_of: dict[str, int] = {}
         self.doomed: dict[str, Failure] = {}
         """Requests that end with their next step, and why."""
@@ -121,6 +123,7 @@ class BlockDiffusionScheduler(Scheduler):
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.progress_of.pop(request.request_id, None)
         self.known_of.pop(request.request_id, None)
+        self.pipeline.done((request.request_id,))
         self.doomed.pop(request.request_id, None)
         self.prompt_scores.forget(request.request_id)
         freed = super()._free_request(request, *args, **kwargs)
@@ -128,12 +131,18 @@ class BlockDiffusionScheduler(Scheduler):
         return freed
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        self.decode_stats.restarted(request.request_id)
-        self.progress_of[request.request_id].restart()
+        self._start_over(request.request_id)
         super()._preempt_request(request, *args, **kwargs)
+
+    def _start_over(self, request_id: str) -> None:
+        """K and V of the request are gone, and its canvas with them."""
+        self.decode_stats.restarted(request_id)
+        self.progress_of[request_id].restart()
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         self._num_scheduled = 0
+        num_requests = len(self.running) + len(self.waiting)
+        self.pipeline.plan(min(num_requests, self.max_num_running_reqs))
         for request in self.running:
             known = request.num_tokens
             span = self.mask_group.span(known, self.progress_of[request.request_id])
@@ -152,6 +161,8 @@ class BlockDiffusionScheduler(Scheduler):
         ``num_new_tokens`` is what the base class would take: within the budget,
         and without a canvas when the request has just left the waiting queue.
         """
+        if self.pipeline.waits(request.request_id):
+            return 0
         start = (
             request.num_computed_tokens
             + num_new_local_computed_tokens
@@ -173,6 +184,8 @@ class BlockDiffusionScheduler(Scheduler):
             pieces = min(num_new_tokens, span.whole_until - start) // span.grain
             num_tokens = max(pieces * span.grain, 0)
         self._num_scheduled += num_tokens
+        if num_tokens:
+            self.pipeline.take()
         return num_tokens
 
     def _update_after_schedule(self, scheduler_output: SchedulerOutput) -> None:
@@ -188,6 +201,7 @@ class BlockDiffusionScheduler(Scheduler):
                 self.known_of[request_id] = known
             else:
                 self.decode_stats.prefilled(request_id)
+        self.pipeline.send(drafts)
         super()._update_after_schedule(scheduler_output)
 
     def update_from_output(
@@ -196,6 +210,7 @@ class BlockDiffusionScheduler(Scheduler):
         emitted = model_runner_output.sampled_token_ids
         failed = self._take_failures(scheduler_output, model_runner_output)
         canvases = scheduler_output.scheduled_spec_decode_tokens
+        self.pipeline.done(canvases)
         self._resume_at.clear()
         for request_id, canvas in canvases.items():
             if request_id in self.requests:
@@ -209,6 +224,9 @@ class BlockDiffusionScheduler(Scheduler):
                     is_approximate=progress.is_warm,
                 )
                 self._resume_at[request_id] = self.mask_group.advance(known, num_emitted, progress)
+                if self.requests[request_id].status == RequestStatus.PREEMPTED:
+                    # While the step was under way; what it has emitted counts.
+                    self._start_over(request_id)
         self.prompt_scores.hold(model_runner_output, self.requests)
         self._has_output = any(map(len, emitted)) if emitted else False
         outputs = super().update_from_output(scheduler_output, model_runner_output)

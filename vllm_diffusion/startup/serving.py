@@ -146,9 +146,15 @@ def _fit(vllm_config: VllmConfig, plan: DecodePlan) -> None:
 
 def _refuse_unsupported(vllm_config: VllmConfig) -> None:
     parallel = vllm_config.parallel_config
-    if parallel.pipeline_parallel_size > 1:
+    num_stages, executor = (
+        parallel.pipeline_parallel_size,
+        parallel.distributed_executor_backend,
+    )
+    if num_stages > 1 and executor == "external_launcher":
         raise ValueError(
-            "--pipeline-parallel-size must be 1 for diffusion models; use tensor parallelism"
+            f"--pipeline-parallel-size {num_stages} does not go with "
+            "--distributed-executor-backend external_launcher, whose ranks hand on no hidden "
+            "states; choose mp or ray"
         )
     if parallel.enable_batch_sharded_sampling:
         # A rank would get the logits of its own requests alone, where vLLM's network can shard them

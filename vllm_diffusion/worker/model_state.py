@@ -6,6 +6,7 @@ front of a query have final K and V.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from vllm.v1.worker.utils import AttentionGroup
 from vllm_diffusion import compat
 from vllm_diffusion.batch.slots import RequestParams
 from vllm_diffusion.batch.view import view_batch
+from vllm_diffusion.denoise.canvas import Canvas
 from vllm_diffusion.isolation.failures import Failure, Failures
 from vllm_diffusion.isolation.lifetime import end_with_parent
 from vllm_diffusion.mask_groups.inputs import Inputs
@@ -40,13 +42,13 @@ from vllm_diffusion.worker.grammars import Grammars
 from vllm_diffusion.worker.guidance import shifted_table
 from vllm_diffusion.worker.rehearsal import rehearse
 from vllm_diffusion.worker.sampler import DiffusionSampler
+from vllm_diffusion.worker.stages import Stages
 
 
 class BlockDiffusionState(ModelState):
     """Masked diffusion on paged KV, in the ``fused`` commit mode."""
 
     num_new_sampled_tokens_per_step: int = 0
-    samples_in_the_same_call = True  # read by compat.worker
 
     def __init__(
         self, vllm_config: VllmConfig, model: nn.Module, encoder_cache: Any, device: torch.device
@@ -68,6 +70,15 @@ class BlockDiffusionState(ModelState):
         self.failures = Failures()
         self.grammars = Grammars(vllm_config, self.plan, self.max_model_len, self.failures)
         self.slot_of: dict[str, int] = {}
+        self.sampler: DiffusionSampler | None = None
+        """Of the last pipeline rank."""
+        self.canvas: Canvas
+        self.is_drafted_S = np.zeros(self.max_num_reqs, dtype=np.bool_)
+        # The ranks of a pipeline take a step's two calls one after the other, each at its own
+        # time. Read by compat.worker.
+        num_ranks = vllm_config.parallel_config.pipeline_parallel_size
+        self.samples_in_the_same_call = num_ranks == 1
+        self.stages: Stages | None = None
         self._to_device = partial(async_tensor_h2d, device=device)
         self._viewed: tuple[InputBatch, BatchView] | None = None
         self.is_attention_checked = False
@@ -89,6 +100,7 @@ class BlockDiffusionState(ModelState):
             failures=self.failures,
             logprobs_mode=self.model_config.logprobs_mode,
         )
+        self.canvas, self.is_drafted_S = self.sampler.canvas, self.sampler.is_drafted_S
         # vLLM's CPU worker measures no peak, and C++ copies no rows there.
         if self.device.type != "cpu":
             num_rows = min(
@@ -97,6 +109,27 @@ class BlockDiffusionState(ModelState):
             )
             self.sampler.rehearsal = partial(rehearse, num_rows=num_rows, mask_id=self.plan.mask_id)
         return self.sampler, None
+
+    def begin_step(self, runner: Any, scheduled: Mapping[str, Any]) -> None:
+        """Called before the runner looks at a step of the ``scheduled`` requests.
+
+        Alone it is nothing; a rank of a pipeline takes over what the last one has told it.
+        """
+        if runner.pp_handler is None:
+            return
+        if self.stages is None:
+            if self.sampler is None:
+                self.canvas = Canvas.over(runner.req_states.draft_tokens, self.plan.mask_id)
+            num_ranks = self.vllm_config.parallel_config.pipeline_parallel_size
+            self.stages = Stages(runner.pp_handler, num_ranks, self.canvas, self._note_drafts)
+            runner.pp_handler = self.stages
+        self.stages.bring_up_to_date(runner, scheduled)
+
+    def _note_drafts(self, input_batch: InputBatch) -> None:
+        """Which canvases hold drafts after this step; the last rank's sampler notes it itself."""
+        view = self._view(input_batch)
+        if view.is_draft_R is not None:
+            self.is_drafted_S[view.slot_R] = view.is_draft_R
 
     def initialize_kv_cache(
         self, kv_cache_config: KVCacheConfig, block_tables: BlockTables
@@ -119,11 +152,12 @@ class BlockDiffusionState(ModelState):
             Failure.PARAMETERS,
         ) or ParsedRequest(decode=self.plan.defaults)  # as the scheduler has it then
         self.params.add(req_index, new_req_data, parsed)
-        self.sampler.clear(req_index)
+        self.canvas.clear(req_index)
+        self.is_drafted_S[req_index] = False
         self.failures.run(
             req_index,
             new_req_data.req_id,
-            lambda: self.grammars.add(req_index, new_req_data, parsed, self.sampler.canvas),
+            lambda: self.grammars.add(req_index, new_req_data, parsed, self.canvas),
         )
 
     def remove_request(self, req_id: str) -> None:
@@ -132,7 +166,8 @@ class BlockDiffusionState(ModelState):
             self.params.remove(slot)
             self.grammars.remove(slot)
             self.failures.forget(slot)
-            self.sampler.logits_ops.remove(slot)
+            if self.sampler is not None:
+                self.sampler.logits_ops.remove(slot)
 
     def apply_staged_writes(self) -> None:
         self.params.copy_to_device()
@@ -148,7 +183,7 @@ class BlockDiffusionState(ModelState):
                 req_states,
                 self._view(input_batch),
                 self.params,
-                self.sampler.canvas,
+                self.canvas,
                 self._to_device,
             )
         )
@@ -158,8 +193,7 @@ class BlockDiffusionState(ModelState):
     def _view(self, input_batch: InputBatch) -> BatchView:
         """Made once a forward: the runner asks for attention first, then for the inputs."""
         if self._viewed is None or self._viewed[0] is not input_batch:
-            drafted_S = self.sampler.is_drafted_S
-            view = view_batch(input_batch, self.params, self.record, drafted_S)
+            view = view_batch(input_batch, self.params, self.record, self.is_drafted_S)
             self._viewed = (input_batch, view)
         return self._viewed[1]
 

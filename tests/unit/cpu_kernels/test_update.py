@@ -106,6 +106,16 @@ def test_drafts_against_loops(rng: np.random.Generator, num_reqs: int, with_draf
     assert total_len.sum() == (idx_mapping >= 0).sum()
 
 
+@pytest.mark.parametrize("num_reqs", BATCH_SIZES)
+def test_post_update_num_computed_tokens(
+    oracle: Oracle, rng: np.random.Generator, num_reqs: int
+) -> None:
+    batch = random_batch(rng, num_reqs)
+    args = [batch.idx_mapping, batch.num_computed, batch.query_start_loc]
+    kernel = "gpu.input_batch._post_update_num_computed_tokens_kernel"
+    check(oracle, kernel, (num_reqs,), args, num_warps=1)
+
+
 def test_post_update_stays_inside_the_row() -> None:
     """The kernel would write past the row of a full request; the replacement drops the rest."""
     all_token_ids = torch.zeros(2, 4, dtype=I32)
