@@ -10,14 +10,15 @@ Every process: ``plugin`` (the registration), ``compat`` and ``patching`` (conta
 is checked before weights are read), ``request`` (what a request asks for), ``metrics`` and
 ``counters`` (how it was decoded)
 
-API server: ``server``. Engine core: ``scheduler``. Both engine core and worker: ``isolation``.
+API server: ``server``. Engine core: ``scheduler``, ``executor`` (Ray without an accelerator). Both
+engine core and worker: ``isolation``.
 
 Worker: ``worker`` (the step on vLLM's runner), ``batch``, ``sampling``, ``models``, ``cpu``
 
 None, torch alone: ``denoise`` (the denoising step: start there), ``mask_groups`` (which tokens see
 which), ``structured`` (what texts are held to), ``kernels`` (operations in torch and in C++)
 
-``cli`` and ``doctor`` are the command ``vllm-diffusion``.
+``cli``, ``doctor`` and ``cluster`` are the command ``vllm-diffusion``.
 """
 
 __version__ = "0.1.0"

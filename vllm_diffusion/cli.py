@@ -19,13 +19,22 @@ def build_parser() -> argparse.ArgumentParser:
         "doctor", help="versions, seams, active patches, kernels and known architectures"
     )
     doctor.add_argument("--json", action="store_true", help="a list of objects, one a row")
+    check = commands.add_parser(
+        "ray-check", help="what the nodes of a Ray cluster have, and what differs"
+    )
+    check.add_argument("--address", default="auto", help="of the cluster's head; auto: this host's")
+    check.add_argument("--model", help="a checkpoint's folder, which every node must have")
+    check.add_argument("--json", action="store_true", help="an object: nodes and differences")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 when all is well."""
     arguments = build_parser().parse_args(argv)
-    assert arguments.command == "doctor"
+    if arguments.command == "ray-check":
+        from vllm_diffusion.cluster import check
+
+        return check.run(arguments.address, arguments.model, as_json=arguments.json)
     from vllm_diffusion import doctor
 
     return doctor.run(as_json=arguments.json)

@@ -75,12 +75,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_the_patches_are_frozen() -> None:
     """A new patch is seen here, and in ``docs/compatibility.md``."""
     names = [patch.contact.name for patch in compat.WORKER_PATCHES]
-    assert names == [
-        "sample_in_the_same_call",
-        "rows_without_adapter",
-        "canvases_in_a_pipeline",
-        "failed_ranks_end",
-    ]
+    of_ranks = ["canvases_in_a_pipeline", "failed_ranks_end"]
+    assert names == ["sample_in_the_same_call", "rows_without_adapter", *of_ranks]
     names = [patch.contact.name for patch in compat.PATCHES]
     assert names == [
         "runner_without_triton",

@@ -6,7 +6,7 @@
   lists what has been applied. ``patching`` is what they share.
 * ``registries`` fills vLLM's registries.
 * All other contacts as records, by process: ``configuration`` (all of them), ``serving`` (API
-  server), ``scheduling`` (engine core), ``running`` (worker).
+  server), ``scheduling`` (engine core), ``running`` (worker), ``clusters`` (workers on Ray).
 
 ``contact`` is the record. ``checks`` and ``kernels`` are what its probe asks of vLLM's files, which
 ``source`` reads without importing them. ``vllm-diffusion doctor`` and ``docs/compatibility.md``
@@ -16,6 +16,7 @@ list every contact.
 from __future__ import annotations
 
 from vllm_diffusion.compat import (
+    clusters,
     configuration,
     core,
     frontend,
@@ -60,6 +61,7 @@ CONTACTS: tuple[Contact, ...] = (
     *serving.CONTACTS,
     *scheduling.CONTACTS,
     *running.CONTACTS,
+    *clusters.CONTACTS,
 )
 
 __all__ = ["ACTIVE", "CONTACTS", "PATCHES", "WORKER_PATCHES", "Contact", "apply"]

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from vllm import envs
 from vllm.config.diffusion import DiffusionConfig
 from vllm.logger import init_logger
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
+from vllm.platforms import current_platform
 
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
@@ -21,7 +23,7 @@ from vllm_diffusion.startup.composition import check_composition
 from vllm_diffusion.startup.connectors import with_one_block_length
 
 if TYPE_CHECKING:
-    from vllm.config import ModelConfig, VllmConfig
+    from vllm.config import ModelConfig, ParallelConfig, VllmConfig
 
 # A child of the logger that vLLM configures; ours alone would print nothing.
 logger = init_logger(f"vllm.{__name__}")
@@ -177,6 +179,20 @@ def _refuse_unsupported(vllm_config: VllmConfig) -> None:
         )
 
 
+def _fit_ray(parallel: ParallelConfig) -> None:
+    """Run Ray's workers on hosts without an accelerator; elsewhere vLLM does it by itself."""
+    if parallel.distributed_executor_backend != "ray" or not current_platform.is_cpu():
+        return
+    if not envs.VLLM_USE_RAY_V2_EXECUTOR_BACKEND:
+        raise ValueError(
+            "VLLM_USE_RAY_V2_EXECUTOR_BACKEND=0 asks for a Ray executor that counts accelerators, "
+            "and this host has none; leave it out"
+        )
+    from vllm_diffusion.executor.ray_cpu import CpuRayExecutor
+
+    parallel.distributed_executor_backend = CpuRayExecutor
+
+
 def _summary(defaults: DecodeParams) -> str:
     """How requests that say nothing are decoded, for the log."""
     parts = [
@@ -205,6 +221,7 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
         vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
         _refuse_unsupported(vllm_config)
         check_composition(vllm_config, plan)
+        _fit_ray(vllm_config.parallel_config)
         _fit(vllm_config, plan)
         vllm_config.diffusion_config = DiffusionConfig(
             canvas_length=plan.canvas_length, max_denoising_steps=plan.defaults.max_steps

@@ -1,0 +1,1 @@
+"""Clusters of two hosts on one machine: namespaces, raylets, servers."""
