@@ -1,4 +1,4 @@
-"""Caches of few bits: texts near the reference's, and attention that is checked.
+"""Caches and weights of few bits: texts near the reference's, and attention that is checked.
 
 How near was measured, and the bounds are far above what chance gives (1 of 512).
 """
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from vllm.v1.attention.backends import cpu_attn
 
-from tests.checkpoints import sdar
+from tests.checkpoints import int8, sdar
 from tests.parity.cases import Yardstick
 from tests.parity.engines import Engine, EnginePool
 from vllm_diffusion.worker import attention_check as selfcheck
@@ -62,3 +62,9 @@ def test_a_quantised_cache(
     monkeypatch.setattr(cpu_attn.CPUAttentionBackend, "get_builder_cls", lambda: Causal)
     with pytest.raises(ValueError, match="does not attend both ways in blocks"):
         Engine(folder, kv_cache_dtype=cache_type)
+
+
+def test_weights_in_int8(folder: Path, tmp_path: Path, pool: EnginePool) -> None:
+    quantised, plain = int8.write(tmp_path, folder)
+    found = share(Yardstick(plain), pool(quantised, dtype="bfloat16"))
+    assert found > 0.6

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from vllm.engine.arg_utils import EngineArgs
 
 from tests import foreign
-from tests.checkpoints import fast_dllm_v2, illada, llada, llada2, llada_moe, sdar, sdar_moe
+from tests.checkpoints import fast_dllm_v2, illada, int8, llada, llada2, llada_moe, sdar, sdar_moe
 from tests.refusals.record import Case
 from vllm_diffusion import plugin
 
@@ -185,12 +185,20 @@ def cases(folder: Path) -> Iterator[Case]:
         call = partial(_serve, others[name], dtype="float32", **options)
         yield Case(f"options, {name}: {json.dumps(options)}", call)
     yield Case("environment: VLLM_USE_V2_MODEL_RUNNER=0", partial(_first_runner, sound))
+    quantised, _ = int8.write(folder / "of-eight-bits", sound)
+    yield Case("options, int8 W8A8: --dtype float32", partial(_float32_with_amx, quantised))
 
 
 def _first_runner(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
         _serve(folder)
+
+
+def _float32_with_amx(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": True})
+        _serve(folder, dtype="float32")
 
 
 def _made(write: Callable[[Path], Path], folder: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from vllm import envs
 
 from vllm_diffusion.startup.connectors import check_connector
@@ -52,6 +53,18 @@ def _made_while_loading(config: VllmConfig) -> str:
     name: str = config.model_config.quantization or ""
     is_checkpoints = getattr(config.model_config.hf_config, "quantization_config", None)
     return name if name.startswith(NO_CPU_KERNEL) and not is_checkpoints else ""
+
+
+def _too_wide_for_int8(config: VllmConfig) -> str:
+    """The dtype, where vLLM's kernel for int8 activations on CPUs does not take it."""
+    quantised = getattr(config.model_config.hf_config, "quantization_config", None) or {}
+    groups = quantised.get("config_groups") or {}
+    activations = (group.get("input_activations") or {} for group in groups.values())
+    is_int8 = any(a.get("type") == "int" and a.get("num_bits") == 8 for a in activations)
+    is_float32 = config.model_config.dtype == torch.float32
+    # Without AMX another kernel computes, which takes every type.
+    has_amx = torch.cpu.get_capabilities().get("amx_tile")
+    return "float32" if is_int8 and is_float32 and has_amx else ""
 
 
 EVERYWHERE = (
@@ -129,6 +142,13 @@ ON_CPUS = (
         asked=_made_while_loading,
         reason="vLLM's CPU build has no kernel that makes such weights while it loads a checkpoint",
         remedy="take a checkpoint that is quantised already, such as compressed-tensors int8 W8A8",
+    ),
+    Option(
+        flag="--dtype",
+        asked=_too_wide_for_int8,
+        reason="this checkpoint's matrices and what goes into them are int8, and on CPUs with AMX "
+        "vLLM's kernel for them takes bfloat16 or float16",
+        remedy="take bfloat16",
     ),
 )
 

@@ -1,0 +1,172 @@
+"""Options of vLLM's beside diffusion, over HTTP: two engines, LoRA by the model's name, batches."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.checkpoints import lora
+from tests.parity.cases import Case, Rule, Yardstick
+from tests.server import limits
+from tests.server.client import Client, together
+from tests.server.conftest import healthy
+from tests.server.forked import ForkedCommand
+from tests.server.process import ServerProcess
+
+pytestmark = pytest.mark.slow
+
+ADAPTER = "adapter"
+SCHEMA = {
+    "type": "object",
+    "properties": {"pet": {"enum": ["bear", "cat"]}, "old": {"type": "boolean"}},
+    "required": ["pet", "old"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def folders(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The base, an adapter of it, and both in one."""
+    made = tmp_path_factory.mktemp("adapters")
+    return {
+        "base": random_model,
+        ADAPTER: lora.write(made / ADAPTER, random_model, seed=11),
+        "merged": lora.merge(made / "merged", random_model, seed=11),
+    }
+
+
+@pytest.fixture(scope="module")
+def server_of_two(
+    folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """Two engines, each with the adapter."""
+    process = ServerProcess(
+        folders["base"],
+        tmp_path_factory.mktemp("two") / "log",
+        *limits.SERVER_ARGS,
+        *("--data-parallel-size", "2"),
+        *("--enable-lora", "--max-loras", "1", "--max-lora-rank", "8"),
+        *("--lora-modules", f"{ADAPTER}={folders[ADAPTER]}"),
+        "--async-scheduling",
+    )
+    try:
+        process.wait_until_healthy()
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def client_of_two(server_of_two: ServerProcess) -> Iterator[Client]:
+    yield from healthy(server_of_two)
+
+
+def test_two_engines_and_an_adapter(
+    server_of_two: ServerProcess, client_of_two: Client, folders: dict[str, Path]
+) -> None:
+    """Texts are the reference's, whichever engine answers and whoever is beside it."""
+    clients = {
+        "base": client_of_two,
+        "merged": Client(server_of_two.url, ADAPTER),
+    }
+    expected, calls = [], []
+    for name, client in clients.items():
+        yardstick = Yardstick(folders[name])
+        for number in range(4):
+            case = yardstick.draw(
+                20 + 9 * number,
+                20,
+                limits.BLOCK_LENGTH,
+                rule=Rule(limits.POLICY, limits.THRESHOLD),
+                max_len=limits.MAX_MODEL_LEN,
+            )
+            expected.append(yardstick(case).tokens)
+            calls.append(lambda client=client, case=case: _tokens(client, case))
+    assert expected[:4] != expected[4:]
+    assert together(calls * 2) == expected * 2
+    served = _served_by_engine(server_of_two.url)
+    assert set(served) == {"0", "1"}
+    assert min(served.values()) > 0
+    assert sum(served.values()) == 2 * len(expected)
+
+
+def _served_by_engine(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:
+        text = response.read().decode()
+    served: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "vllm:request_success_total":
+                served[sample.labels["engine"]] += sample.value
+    return served
+
+
+def _tokens(client: Client, case: Case) -> list[int]:
+    return client.complete(list(case.prompt), max_tokens=case.max_tokens).token_ids
+
+
+def test_two_engines_follow_schemas(client_of_two: Client) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "pet", "schema": SCHEMA}}
+
+    def ask(number: int) -> Any:
+        answer = client_of_two.chat(f"pet {number}", max_tokens=60, response_format=form)
+        return json.loads(answer.choices[0].message.content)
+
+    for found in together([lambda n=n: ask(n) for n in range(6)]):
+        assert set(found) == {"pet", "old"}
+        assert found["pet"] in ("bear", "cat")
+        assert isinstance(found["old"], bool)
+
+
+def test_what_is_turned_off_is_said(server_of_two: ServerProcess) -> None:
+    """Once by each process that reads the options, of which two engines have several."""
+    told = "--async-scheduling is off: what a diffusion model computes next"
+    lines = server_of_two.log.read_text(errors="replace").splitlines()
+    processes = [line.partition(" WARNING ")[0] for line in lines if told in line]
+    assert processes
+    assert len(processes) == len(set(processes))
+
+
+def test_run_batch(random_model: Path, tmp_path: Path) -> None:
+    """A file of requests: answers, and the refusal of one that has an unknown field."""
+    bodies: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 12},
+        {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 12, "logit_bia": {}},
+    ]
+    lines = [
+        {
+            "custom_id": str(number),
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": body | {"model": "m", "temperature": 0},
+        }
+        for number, body in enumerate(bodies)
+    ]
+    asked, answered = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    asked.write_text("\n".join(map(json.dumps, lines)))
+    command = ForkedCommand(
+        (
+            "run-batch",
+            *("-i", str(asked), "-o", str(answered)),
+            *("--model", str(random_model), "--served-model-name", "m"),
+            *limits.SERVER_ARGS,
+        ),
+        tmp_path / "log",
+    )
+    try:
+        assert command.wait(240) == 0, (tmp_path / "log").read_text()[-3000:]
+    finally:
+        command.kill()
+    found = {line["custom_id"]: line for line in map(json.loads, answered.read_text().splitlines())}
+    assert set(found) == {"0", "1"}
+    assert found["0"]["response"]["status_code"] == 200
+    assert found["0"]["response"]["body"]["usage"]["completion_tokens"] > 0
+    assert found["1"]["response"]["status_code"] == 400
+    assert "did you mean logit_bias?" in found["1"]["error"]["error"]["message"]
