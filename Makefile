@@ -16,7 +16,7 @@ PYTHON ?=
 BIN := $(VENV)/bin
 
 # In the order in which files are handed out: the short ones last, so that workers end together.
-SUITES := $(wildcard tests/gpu tests/server tests/fuzz tests/parity tests/unit)
+SUITES := $(wildcard tests/gpu tests/cluster tests/server tests/fuzz tests/parity tests/unit)
 # Two test files at a time; each engine on one thread, wherever the system puts it.
 TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2

@@ -122,7 +122,7 @@ class Answer:
             self.think()
             draws = self.draws(len(spent)) if is_drawn else None
             began = time.process_time()
-            texts = self.step.texts(self.logits_LV, self.tokens_BL, self.masked_BL, draws)
+            texts, _ = self.step.texts(self.logits_LV, self.tokens_BL, self.masked_BL, draws)
             if texts is not None:
                 self.tokens_BL, self.masked_BL = texts.fill(self.tokens_BL, self.masked_BL)
             seconds = time.process_time() - began

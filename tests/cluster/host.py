@@ -64,9 +64,9 @@ class Host:
                 start_new_session=True,
             )
 
-    def set_link(self, state: str) -> None:
-        """Cut this host off (``down``), without a word to anyone who is connected."""
-        self.run(sys.executable, "-m", "tests.cluster.link", DEVICE, state)
+    def set_link(self, state: str) -> float:
+        """Cut this host off (``down``), without a word to anyone who is connected; when."""
+        return float(self.run(sys.executable, "-m", "tests.cluster.link", DEVICE, state))
 
     def processes(self) -> list[psutil.Process]:
         """All that run in this host, its keeper left out."""

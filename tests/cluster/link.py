@@ -1,8 +1,12 @@
-"""``python -m tests.cluster.link DEVICE up|down [ADDRESS GATEWAY]``: set a device of this host."""
+"""``python -m tests.cluster.link DEVICE up|down [ADDRESS GATEWAY]``: set a device of this host.
+
+Prints when the device went down.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 
 from pyroute2 import IPRoute
 
@@ -19,3 +23,5 @@ def main(device: str, state: str, address: str = "", gateway: str = "") -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    if sys.argv[2] == "down":
+        print(time.time())

@@ -1,4 +1,4 @@
-"""A Ray cluster of two hosts, with one CPU each, started as ``examples/ray`` does it."""
+"""A Ray cluster of two hosts, started as ``examples/ray`` does it."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def environment(host: Host, token: Path) -> dict[str, str]:
 class Cluster:
     """Two raylets, and what is started on them."""
 
-    def __init__(self, head: Host, other: Host, folder: Path) -> None:
-        self.head, self.other, self.folder = head, other, folder
+    def __init__(self, head: Host, other: Host, folder: Path, num_cpus: int = 1) -> None:
+        self.head, self.other, self.folder, self.num_cpus = head, other, folder, num_cpus
         self.token = folder / "token"
         self.token.write_text(os.urandom(16).hex())
         self.token.chmod(0o600)
@@ -57,13 +57,10 @@ class Cluster:
         self._wait(2)
 
     def _start(self, host: Host, *args: str) -> None:
-        self.start(
-            host,
-            f"raylet-{host.name}",
-            *(*RAY, "start", *args, "--node-ip-address", host.address, "--num-cpus", "1"),
-            *("--object-store-memory", str(OBJECT_STORE_BYTES), "--disable-usage-stats"),
-            "--block",
-        )
+        place = ("--node-ip-address", host.address, "--num-cpus", str(self.num_cpus))
+        store = ("--object-store-memory", str(OBJECT_STORE_BYTES))
+        command = (*RAY, "start", *args, *place, *store, "--disable-usage-stats", "--block")
+        self.start(host, f"raylet-{host.name}", *command)
 
     def start(self, host: Host, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a host, with the cluster's environment; its log is NAME.log."""

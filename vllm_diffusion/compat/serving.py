@@ -303,6 +303,7 @@ CONTACTS = (
         targets=(
             f"{ENGINE}.utils.CoreEngineProcManager",
             "vllm.v1.executor.multiproc_executor.WorkerProc.make_worker_process",
+            "vllm.v1.executor.ray_utils.build_actor_name",
         ),
         what="Engine core and worker end with the process that started them.",
         why="an engine core whose API server was killed waits for good",
@@ -315,6 +316,7 @@ CONTACTS = (
             Spells(
                 "vllm.v1.executor.multiproc_executor.WorkerProc.make_worker_process", "VllmWorker"
             ),
+            Spells("vllm.v1.executor.ray_utils.build_actor_name", "vllm_Worker_"),
         ),
     ),
 )

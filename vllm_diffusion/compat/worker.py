@@ -157,8 +157,8 @@ def failed_ranks_end() -> None:
 
     Without it the engine core waits for the answer of the one rank that it
     reads, which waits for the rank that has failed, and clients hang. Acts in
-    the worker processes of vLLM's own executor, on this package's model state
-    alone: the executor sees the process end, and the engine says so. Remove
+    the worker processes and Ray actors of vLLM's executors, on this package's
+    model state alone: the executor sees them end, and the engine says so. Remove
     when vLLM's executor reads failures of every rank.
     """
     from vllm.distributed.parallel_state import get_pp_group, get_tp_group

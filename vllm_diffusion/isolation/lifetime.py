@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -20,6 +21,8 @@ GRACE_SECONDS = 3.0
 """How long the process may take to end in its own way."""
 NAMES = ("EngineCore", "VllmWorker")
 """How the names of processes start that vLLM has made for an engine, and for nothing else."""
+ACTOR_NAME = "vllm_Worker_"
+"""The same of a rank in a Ray actor, whose process Ray has named."""
 
 _watching: list[threading.Thread] = []
 
@@ -46,12 +49,22 @@ def end_after_failure() -> None:
     Raises:
         SystemExit: always, in a process that vLLM has made.
     """
-    if not multiprocessing.current_process().name.startswith(NAMES):
+    if not (multiprocessing.current_process().name.startswith(NAMES) or _is_ray_rank()):
         return
     logger.exception("A step failed on this rank, whose answer nobody reads: it ends.")
     # Should an interpreter that is tearing itself down wait for another rank.
     signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
     raise SystemExit(1)
+
+
+def _is_ray_rank() -> bool:
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    context = ray.get_runtime_context()
+    return context.get_actor_id() is not None and (context.get_actor_name() or "").startswith(
+        ACTOR_NAME
+    )
 
 
 def _watch(parent: Any) -> None:
