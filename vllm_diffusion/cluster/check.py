@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,7 +25,7 @@ def run(address: str, model: str | None, *, as_json: bool = False) -> int:
         print("Ray is not installed: pip install 'vllm-diffusion[ray]'", file=sys.stderr)
         return NO_CLUSTER
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray has no class of its own for what can go wrong here
         print(
             f"no Ray cluster answers at {address}: {type(error).__name__}: {error}\n"

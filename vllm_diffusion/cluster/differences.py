@@ -83,7 +83,8 @@ def _addresses(node: Node) -> Iterator[str]:
         )
     if address.startswith("127."):
         return  # a cluster of one host
-    own = dict(reversed(each.split(" ")) for each in facts["interfaces"].split(", ") if each)
+    pairs = (each.split(" ") for each in facts["interfaces"].split(", ") if each)
+    own = {its_address: name for name, its_address in pairs}
     device = facts["GLOO_SOCKET_IFNAME"]
     if device == MISSING and facts["hostname resolves to"] != address:
         yield (

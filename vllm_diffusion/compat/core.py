@@ -43,7 +43,7 @@ def runner_without_triton() -> None:
         # Since vLLM 0.33 a worker asks for Triton itself, right after it has read this property.
         worker = sys.modules.get("vllm.v1.worker.gpu_worker")
         if worker is not None and hasattr(worker, "HAS_TRITON"):
-            worker.HAS_TRITON = is_served
+            worker.HAS_TRITON = is_served  # type: ignore[attr-defined]
         return True if is_served else choose(self)
 
     def _validate_v2_model_runner(self: VllmConfig) -> None:

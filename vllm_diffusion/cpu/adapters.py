@@ -13,7 +13,7 @@ from torch import Tensor
 def _product(inputs: Tensor, weights: Tensor, slots: Tensor, dtype: torch.dtype) -> Tensor:
     """Each row (in) times its adapter's matrix, of ``weights`` (slots, 1?, out, in); else 0."""
     outputs = torch.zeros(len(inputs), weights.shape[-2], dtype=dtype)
-    for slot in slots.unique().tolist():
+    for slot in slots.unique().tolist():  # type: ignore[no-untyped-call]
         if slot >= 0:
             matrix = weights[slot].view(weights.shape[-2:]).to(dtype)
             rows = slots == slot
