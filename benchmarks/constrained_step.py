@@ -10,6 +10,7 @@ as little as it can.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -25,17 +26,24 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks.compilation import CASES, LENGTH, MASK, STOP, vocabulary  # noqa: E402
+from benchmarks.constraints.ours import LENGTH  # noqa: E402
+from benchmarks.constraints.schemas import EMAIL, TASKS  # noqa: E402
+from benchmarks.constraints.vocabularies import MASK, STOP, made_up  # noqa: E402
 from vllm_diffusion.denoise.sample import Cut, Draws  # noqa: E402
 from vllm_diffusion.sampling.top_k_top_p import TopKTopP  # noqa: E402
 from vllm_diffusion.structured.compiler import Compiler  # noqa: E402
+from vllm_diffusion.structured.constraint import Constraint  # noqa: E402
 from vllm_diffusion.structured.dfa_matcher import TokenDfaMatcher, TokenDfaTables  # noqa: E402
 from vllm_diffusion.structured.limits import Limits  # noqa: E402
 from vllm_diffusion.structured.token_dfa import automaton_of  # noqa: E402
 from vllm_diffusion.worker.constrained import Constraints  # noqa: E402
 from vllm_diffusion.worker.constrained_draws import Drawing  # noqa: E402
 
-NAMES = ("schema, four members", "expression, e-mail", "2,000 choices")
+CASES = {
+    "schema, three enums": Constraint("json", json.dumps(TASKS["enums, 400 codes"].schema)),
+    "expression, e-mail": Constraint("regex", EMAIL),
+    "2,000 choices": Constraint("choice", json.dumps([f"choice {n}" for n in range(2000)])),
+}
 
 
 def spent(call: Callable[[], object], count: int) -> str:
@@ -71,7 +79,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=30)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    words = vocabulary(arguments.size)
+    words = made_up(arguments.size)
     compiler = Compiler(words, Limits(seconds=60))
     noise = torch.randn(LENGTH, words.size, generator=torch.Generator().manual_seed(0)) * 3
     one = {"num_rows_B": LENGTH, "row_start_B": 0, "width_B": LENGTH}
@@ -79,8 +87,8 @@ def main() -> None:
     tokens = torch.zeros(1, LENGTH, dtype=torch.int64)
     masked = torch.ones(1, LENGTH, dtype=torch.bool)
     table = Table("constraint", "logits", "greedy ms", "temperature 1 ms", "and top-p 0.9 ms")
-    for name in NAMES:
-        compiled = compiler.compile(CASES[name])
+    for name, constraint in CASES.items():
+        compiled = compiler.compile(constraint)
         assert compiled.tokens is not None
         tables = TokenDfaTables(automaton_of(compiled.tokens, (STOP,)), words.num_words)
         start, left = TokenDfaMatcher(tables), [len(compiled.ending) + 100]

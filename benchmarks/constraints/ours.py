@@ -106,6 +106,7 @@ class Answer:
             seed_N=torch.zeros(LENGTH, dtype=torch.int64),
             position_N=position_N,
             step_N=torch.full((LENGTH,), number),
+            rows=np.arange(LENGTH),
         )
 
     def run(self, *, is_drawn: bool) -> list[float]:
