@@ -52,6 +52,7 @@ WORKER_PATCHES: tuple[Patch, ...] = (
     worker.rows_without_adapter,
     worker.canvases_in_a_pipeline,
     worker.failed_ranks_end,
+    worker.frames_with_outputs,
 )
 """Those on modules that only a worker loads; the model state applies them."""
 

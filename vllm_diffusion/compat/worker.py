@@ -180,3 +180,39 @@ def failed_ranks_end() -> None:
 
     for name in ("execute_model", "sample_tokens"):
         setattr(GPUModelRunner, name, ending(take(GPUModelRunner, name)))
+
+
+@patch(
+    f"{RUNNER}.sample_tokens",
+    "vllm.v1.outputs.ModelRunnerOutput",
+    breaks="Watched requests have no frames",
+    checks=(
+        Takes(f"{RUNNER}.sample_tokens", ("grammar_output",)),
+        Calls(f"{RUNNER}.sample_tokens", "AsyncOutput"),
+        Calls(
+            "vllm.v1.worker.gpu.async_utils.AsyncOutput.get_output", "self.copy_event.synchronize"
+        ),
+    ),
+)
+def frames_with_outputs() -> None:
+    """A step's frames travel with its tokens.
+
+    Without it what a watched step did never leaves the worker: vLLM's output of a step has no
+    place for a model's own. Acts in the worker, on this package's model state alone, and only
+    after a step that somebody watches: the copies to the host were begun before those of the
+    tokens, so they are done when those are. Remove when a model state may add to a step's output.
+    """
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    from vllm_diffusion.frames import KEY
+
+    original = take(GPUModelRunner, "sample_tokens")
+
+    def sample_tokens(self: Any, grammar_output: Any) -> Any:
+        result = original(self, grammar_output)
+        take_frames = getattr(self.model_state, "take_frames", None)
+        if result is not None and take_frames is not None and (taken := take_frames()) is not None:
+            setattr(getattr(result, "model_runner_output", result), KEY, taken)
+        return result
+
+    GPUModelRunner.sample_tokens = sample_tokens

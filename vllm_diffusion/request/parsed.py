@@ -22,7 +22,7 @@ from vllm_diffusion.request.sampling import read_sampling
 
 PARSED = "_diffusion"
 """The key of ``extra_args``."""
-VERSION = 1
+VERSION = 2
 """Of the packed form; raised when its items change."""
 _DECODE = tuple(each.name for each in dataclasses.fields(DecodeParams))
 
@@ -36,6 +36,8 @@ class ParsedRequest:
     """What the text is held to, compiled and packed (``structured.compiled``)."""
     reasoning_ended: bool = False
     """What is held to the constraint starts with the output, whatever the prompt says."""
+    watcher: int = 0
+    """Who gets the request's frames, a number of the front end's; 0 for nobody."""
 
     # The rest does not travel: the front end alone asks for it.
     sent: Mapping[str, Any] = field(default_factory=dict)
@@ -65,10 +67,10 @@ class ParsedRequest:
     def pack(self, plan: DecodePlan) -> list[Any] | None:
         """As values that any serializer takes; None of a request that asks for nothing."""
         is_default = self.decode is plan.defaults or self.decode == plan.defaults
-        if is_default and self.compiled is None:
+        if is_default and self.compiled is None and not self.watcher:
             return None
         decode = None if is_default else [getattr(self.decode, name) for name in _DECODE]
-        return [VERSION, decode, self.compiled, self.reasoning_ended]
+        return [VERSION, decode, self.compiled, self.reasoning_ended, self.watcher]
 
 
 def parse(extra_args: Mapping[str, Any] | None, plan: DecodePlan) -> ParsedRequest:
@@ -114,16 +116,17 @@ def received(params: Any, plan: DecodePlan) -> ParsedRequest:
 
 
 def _unpacked(packed: Any, plan: DecodePlan) -> ParsedRequest:
-    if not isinstance(packed, (list, tuple)) or len(packed) != 4 or packed[0] != VERSION:
+    if not isinstance(packed, (list, tuple)) or len(packed) != 5 or packed[0] != VERSION:
         raise ValueError(
             f"extra_args[{PARSED!r}] is not what this version of vllm_diffusion packs; run the "
             "same version in front end and engine, and leave the key to it"
         )
-    _, decode, compiled, reasoning_ended = packed
+    _, decode, compiled, reasoning_ended, watcher = packed
     return ParsedRequest(
         decode=plan.defaults if decode is None else _decode(decode),
         compiled=compiled,
         reasoning_ended=reasoning_ended,
+        watcher=watcher,
     )
 
 

@@ -14,12 +14,13 @@ tokens as fits, and the canvas waits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vllm.logger import init_logger
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.engine import EngineCoreOutputs
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.metrics.stats import SchedulerStats
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
@@ -29,6 +30,7 @@ from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, failure
 from vllm_diffusion.isolation.lifetime import end_with_parent
 from vllm_diffusion.mask_groups.spans import Progress
 from vllm_diffusion.request.parsed import received
+from vllm_diffusion.scheduler.frames import NumberedFrames, tell
 from vllm_diffusion.scheduler.pipeline import Pipeline
 from vllm_diffusion.scheduler.prompt_scores import PromptScores
 from vllm_diffusion.scheduler.stats import DecodeStats
@@ -73,6 +75,7 @@ class BlockDiffusionScheduler(Scheduler):
         """Requests that end with their next step, and why."""
         self.decode_stats = DecodeStats(served)
         self.prompt_scores = PromptScores()
+        self.frames = NumberedFrames()
         self._closed: list[str] = []
         # Where the next queries of the requests of the step under way start.
         self._resume_at: dict[str, int] = {}
@@ -100,7 +103,8 @@ class BlockDiffusionScheduler(Scheduler):
         """Note what the request asks for."""
         sampling = request.sampling_params
         assert sampling is not None and sampling.max_tokens is not None
-        decode = received(sampling, self.plan).decode
+        parsed = received(sampling, self.plan)
+        decode = parsed.decode
         is_guided = decode.guidance_scale > 0
         longest = self.mask_group.longest(is_guided=is_guided)
         last = min(request.num_prompt_tokens + sampling.max_tokens, longest)
@@ -122,6 +126,7 @@ class BlockDiffusionScheduler(Scheduler):
             # ExampleConnector looks for a page less than it would load, and fails at the last one.
             request.skip_reading_prefix_cache = True
         self.decode_stats.open(request.request_id)
+        self.frames.open(request.request_id, parsed.watcher)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.progress_of.pop(request.request_id, None)
@@ -129,6 +134,7 @@ class BlockDiffusionScheduler(Scheduler):
         self.pipeline.done((request.request_id,))
         self.doomed.pop(request.request_id, None)
         self.prompt_scores.forget(request.request_id)
+        self.frames.close(request.request_id)
         freed = super()._free_request(request, *args, **kwargs)
         self._closed.append(request.request_id)
         return freed
@@ -214,6 +220,8 @@ class BlockDiffusionScheduler(Scheduler):
         failed = self._take_failures(scheduler_output, model_runner_output)
         canvases = scheduler_output.scheduled_spec_decode_tokens
         self.pipeline.done(canvases)
+        # Before this step is counted.
+        frames = self._frames(canvases, model_runner_output)
         self._resume_at.clear()
         for request_id, canvas in canvases.items():
             if request_id in self.requests:
@@ -235,11 +243,22 @@ class BlockDiffusionScheduler(Scheduler):
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         if failed:
             self._tell_failures(outputs, failed)
+        if frames:
+            tell(outputs, frames)
         for request_id in self._resume_at:
             if (request := self.requests.get(request_id)) is not None:
                 self._resume(request)
         self._report_requests(outputs)
         return outputs
+
+    def _frames(
+        self, canvases: Mapping[str, Any], output: ModelRunnerOutput
+    ) -> list[tuple[int, EngineCoreOutput]]:
+        if not self.frames.watcher_of:
+            return []
+        known = {request_id: self.known_of[request_id] for request_id in canvases}
+        steps = {key: account.num_steps for key, account in self.decode_stats.accounts.items()}
+        return self.frames.made(output, self.requests, known, steps)
 
     def _resume(self, request: Request) -> None:
         """Let the next query start where final K and V end.

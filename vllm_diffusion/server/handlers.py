@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.request.field_errors import PREFIX
 from vllm_diffusion.server.acceptance import CURRENT, Acceptance, begin, num_prompts
+from vllm_diffusion.server.frame_events import channel_of, with_frames
+from vllm_diffusion.server.watching import WATCHING, close
 
 if TYPE_CHECKING:
     from vllm_diffusion.request.parsed import ParsedRequest
@@ -99,6 +101,7 @@ def wrap(
     handler: Handler,
     admit: Callable[[Any], None],
     on_error: Callable[[Exception, int], Any] | None = None,
+    tokenizer: Callable[[], Any] | None = None,
 ) -> Handler:
     """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses.
 
@@ -106,6 +109,7 @@ def wrap(
         handler: vLLM's.
         admit: sees a request first.
         on_error: see ``acceptance.begin``.
+        tokenizer: returns the server's; None where streams have no place for frames.
     """
 
     @functools.wraps(handler)
@@ -113,9 +117,19 @@ def wrap(
         admit(request)
         acceptance = Acceptance(num_prompts(request))
         CURRENT.set(acceptance)
-        response = await handler(request, *args, **kwargs)
-        if isinstance(response, AsyncGenerator):
-            response = await begin(response, acceptance, on_error)
+        channel = channel_of(request) if tokenizer is not None else None
+        WATCHING.set(channel)
+        try:
+            response = await handler(request, *args, **kwargs)
+            if isinstance(response, AsyncGenerator):
+                response = await begin(response, acceptance, on_error)
+        except BaseException:
+            close(channel)
+            raise
+        if channel is None or tokenizer is None or not isinstance(response, AsyncGenerator):
+            close(channel)
+        else:
+            response = with_frames(response, channel, request, tokenizer())
         warning = expected(acceptance.parsed)
         if warning is not None and isinstance(response, AsyncGenerator):
             return _warned(response, warning)

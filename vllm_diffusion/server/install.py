@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -30,6 +30,8 @@ HANDLERS = (
     ("anthropic_serving_messages", "create_chat_completion"),
 )
 """Where vLLM's server keeps what answers requests, and the method that does."""
+FRAMED = ("openai_serving_chat", "openai_serving_completion")
+"""Whose streams have a place for frames."""
 AS_EVENT = "_convert_generation_error_to_streaming_response"
 """Makes an event of a failed generation in the stream of a response. vLLM's own model of events
 refuses it (openai/responses/serving.py:1397), so the failure itself goes on to ``failed_response``.
@@ -54,6 +56,7 @@ def install(state: Any, plan: DecodePlan, served: Served) -> None:
             getattr(handler, method),
             partial(check, served=served, handler=handler),
             failed_response if is_response else None,
+            _tokenizer_of(handler) if name in FRAMED else None,
         )
         if name == "anthropic_serving_messages":
             wrapped = _raising(wrapped)
@@ -73,6 +76,10 @@ def admit_batch(request: BatchRequest, served: Served, handler: Any = None) -> N
     """Refuse what ``admit`` does of each chat, and what a batch has no place for."""
     for chat in request.messages[:1]:
         admit(request.to_chat_completion_request(chat), served, handler)
+
+
+def _tokenizer_of(handler: Any) -> Callable[[], Any]:
+    return lambda: handler.renderer.tokenizer
 
 
 def _check(handler: Any, method: str) -> None:

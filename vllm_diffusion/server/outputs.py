@@ -9,6 +9,7 @@ from vllm.exceptions import GenerationError, VLLMValidationError
 from vllm.logger import init_logger
 
 from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure
+from vllm_diffusion.server.watching import is_frame
 
 if TYPE_CHECKING:
     from vllm.v1.engine import EngineCoreOutput
@@ -42,6 +43,8 @@ def process_isolated(
     result: OutputProcessorOutput | None = None
     for output in outputs:
         state = processor.request_states.get(output.request_id)
+        if is_frame(output, state.external_req_id if state is not None else None):
+            continue
         told = error_of(output)
         if told is not None and state is not None and state.queue is not None:
             state.queue.put(told)
@@ -61,4 +64,4 @@ def process_isolated(
         else:
             result.request_outputs.extend(one.request_outputs)
             result.reqs_to_abort.extend(one.reqs_to_abort)
-    return result if result is not None else original(processor, outputs, *args, **kwargs)
+    return result if result is not None else original(processor, [], *args, **kwargs)

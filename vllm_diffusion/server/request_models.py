@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictBool, model_validator
 from vllm.entrypoints.anthropic.protocol import (
     AnthropicCountTokensRequest,
     AnthropicMessagesRequest,
 )
+from vllm.entrypoints.generate.base.protocol import StreamOptions
 from vllm.entrypoints.openai.chat_completion.protocol import (
     BatchChatCompletionRequest,
     ChatCompletionRequest,
@@ -28,6 +29,13 @@ from vllm_diffusion.server.refusal import RefusedError
 
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
+
+
+class WatchedOptions(StreamOptions):
+    """Of a stream, with this package's frames (``frame_events``)."""
+
+    diffusion_frames: StrictBool | float | None = None
+
 
 MAX_STOPS = 64
 """Stop strings of a request; vLLM's 4 are OpenAI's, and lm-eval's HumanEval sends 5."""
@@ -88,6 +96,7 @@ class ChatRequest(Checked, Sampling, ChatCompletionRequest):
     """Of a chat, with Mercury's level and a meaning for all of them."""
 
     stop: str | Stops | None = []
+    stream_options: WatchedOptions | None = None
     reasoning_effort: _EFFORT | Literal["instant"] = None
 
     _level: str | None = PrivateAttr(default=None)
@@ -130,6 +139,7 @@ class TextRequest(Checked, Sampling, CompletionRequest):
     """Of a completion."""
 
     stop: str | Stops | None = []
+    stream_options: WatchedOptions | None = None
 
     @model_validator(mode="before")
     @classmethod

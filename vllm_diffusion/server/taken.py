@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.request.params import PREFIX, InvalidFieldError
 from vllm_diffusion.request.parsed import PARSED, ParsedRequest, parse
 from vllm_diffusion.server.refusal import refused_field
+from vllm_diffusion.server.watching import watched
 from vllm_diffusion.startup.serving import plan_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,6 @@ def hand_over(params: SamplingParams, parsed: ParsedRequest, plan: DecodePlan) -
         key: value for key, value in (params.extra_args or {}).items() if not key.startswith(PREFIX)
     }
     others.pop(PARSED, None)
-    if (packed := parsed.pack(plan)) is not None:
+    if (packed := watched(parsed).pack(plan)) is not None:
         others[PARSED] = packed
     params.extra_args = others or None

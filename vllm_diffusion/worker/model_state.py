@@ -30,6 +30,7 @@ from vllm_diffusion import compat
 from vllm_diffusion.batch.slots import RequestParams
 from vllm_diffusion.batch.view import view_batch
 from vllm_diffusion.denoise.canvas import Canvas
+from vllm_diffusion.frames import Taken
 from vllm_diffusion.isolation.failures import Failure, Failures
 from vllm_diffusion.isolation.lifetime import end_with_parent
 from vllm_diffusion.mask_groups.inputs import Inputs
@@ -154,6 +155,8 @@ class BlockDiffusionState(ModelState):
         self.params.add(req_index, new_req_data, parsed)
         self.canvas.clear(req_index)
         self.is_drafted_S[req_index] = False
+        if self.sampler is not None:
+            self.sampler.frames.watch(req_index, bool(parsed.watcher))
         self.failures.run(
             req_index,
             new_req_data.req_id,
@@ -168,6 +171,11 @@ class BlockDiffusionState(ModelState):
             self.failures.forget(slot)
             if self.sampler is not None:
                 self.sampler.logits_ops.remove(slot)
+                self.sampler.frames.watch(slot, False)
+
+    def take_frames(self) -> Taken | None:
+        """What the step's watched requests did; called after each step."""
+        return None if self.sampler is None else self.sampler.frames.fetch()
 
     def apply_staged_writes(self) -> None:
         self.params.copy_to_device()

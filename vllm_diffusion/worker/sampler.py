@@ -34,6 +34,7 @@ from vllm_diffusion.request.plan import DecodePlan
 from vllm_diffusion.sampling.logits_ops import LogitsOps
 from vllm_diffusion.worker.cpu_constrained import CpuConstraints
 from vllm_diffusion.worker.cpu_step import CpuStep, FastPath
+from vllm_diffusion.worker.frames import Frames
 from vllm_diffusion.worker.grammars import Grammars
 from vllm_diffusion.worker.guidance import guide
 
@@ -78,6 +79,7 @@ class DiffusionSampler:
         # Known to the host: a draft is followed by its verification.
         self.is_drafted_S = np.zeros(len(self.canvas.step_S), dtype=np.bool_)
         self.logits_ops = LogitsOps(params, req_states, self.canvas, logprobs_mode)
+        self.frames = Frames(self.canvas)
         # Called with the logits of the worker's first step, which is vLLM's profile run.
         self.rehearsal: Callable[[Tensor], None] | None = None
         self.cpu_step: CpuStep | None = None
@@ -139,17 +141,21 @@ class DiffusionSampler:
         if input_batch.num_draft_tokens > 0 and self.cpu_step is not None:
             path = self.cpu_step.path(input_batch.idx_mapping_np)
             if path is not FastPath.NONE:
-                draws = snapshot = None
+                draws = snapshot = before = None
                 has_logits_ops = self.logits_ops.are_asked(input_batch.idx_mapping_np[:num_reqs])
-                if has_logits_ops or path is FastPath.DRAWN:
+                is_watched = self.frames.asked(input_batch)
+                if has_logits_ops or is_watched or path is FastPath.DRAWN:
                     _, canvases = self._canvases(input_batch)
                     draws = self._draws(canvases)
                     snapshot = (
                         self.logits_ops.before(logits_NV, canvases) if has_logits_ops else None
                     )
+                    before = self.frames.before(logits_NV, canvases) if is_watched else None
                 outcome = self.cpu_step.run(
                     logits_NV, draws, input_batch, is_constrained=path is FastPath.CONSTRAINED
                 )
+                if before is not None:
+                    self.frames.after(before, logits_NV, canvases, *outcome[:2])
                 logprobs = self.logits_ops.after(snapshot, *outcome[:2])
                 return output_of(*outcome, logprobs)
         sampled_RL = torch.zeros(
@@ -157,7 +163,7 @@ class DiffusionSampler:
         )
         num_sampled_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
         num_rejected_R = torch.zeros(num_reqs, dtype=torch.int32, device=self.device)
-        snapshot = None
+        snapshot = before = None
         if input_batch.num_draft_tokens > 0:
             view, canvases = self._canvases(input_batch)
             scale_R = self.params.guidance[view.slot_R]
@@ -165,6 +171,8 @@ class DiffusionSampler:
                 scale_N = np.repeat(scale_R, view.num_rows_R)
                 logits_NV = guide(logits_NV, scale_N > 0, scale_N)
             snapshot = self.logits_ops.before(logits_NV, canvases)
+            if self.frames.asked(input_batch):
+                before = self.frames.before(logits_NV, canvases)
             batch = canvases.to_device(self.total_len_S)
             tokens_BL, num_emitted_B = self._step(logits_NV, self._draws(canvases), batch)
             sampled_RL[batch.request_B] = tokens_BL
@@ -174,6 +182,8 @@ class DiffusionSampler:
             ).int()
             if view.is_draft_R is not None:
                 self.is_drafted_S[view.slot_R] = view.is_draft_R
+            if before is not None:
+                self.frames.after(before, logits_NV, canvases, sampled_RL, num_sampled_R)
         logprobs = self.logits_ops.after(snapshot, sampled_RL, num_sampled_R)
         return output_of(sampled_RL, num_sampled_R, num_rejected_R, logprobs)
 

@@ -1,0 +1,117 @@
+"""Frames as events of a stream, beside the chunks that it has without them.
+
+    "stream": true, "stream_options": {"diffusion_frames": true}     every step's
+    "stream": true, "stream_options": {"diffusion_frames": 10}       at most ten a second
+
+An event is a chunk without choices, as the one with the usage is, so clients that do not know it
+pass over it; the frame stands under ``diffusion_frame``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from vllm_diffusion.server.refusal import refuse
+from vllm_diffusion.server.watching import Channel
+
+if TYPE_CHECKING:
+    from vllm_diffusion.frames import Frame
+
+FIELD = "diffusion_frames"
+NAME = f"stream_options.{FIELD}"
+MOST_A_SECOND = 1000
+
+
+def channel_of(request: Any) -> Channel | None:
+    """What a request's frames go through; None where it asks for none.
+
+    Raises:
+        VLLMValidationError: they cannot be had in this form.
+    """
+    options = getattr(request, "stream_options", None)
+    asked = getattr(options, FIELD, None)
+    if asked is None or asked is False:
+        return None
+    if asked is not True and not 0 < asked <= MOST_A_SECOND:
+        remedy = f"it is true, or a number of frames a second, above 0 and up to {MOST_A_SECOND}"
+        raise refuse(NAME, asked, remedy, "is not valid")
+    prompt = getattr(request, "prompt", None)
+    is_several = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
+    if (getattr(request, "n", None) or 1) > 1 or is_several:
+        remedy = "frames are those of one text; ask for one prompt with n=1"
+        raise refuse(NAME, asked, remedy)
+    return Channel(None if asked is True else float(asked))
+
+
+def speller(tokenizer: Any) -> Callable[[int], str]:
+    """The text of a token by itself; bytes that are no character are shown as such."""
+
+    @lru_cache(maxsize=1 << 16)
+    def spell(token: int) -> str:
+        text: str = tokenizer.decode([token])
+        return text
+
+    return spell
+
+
+def event_of(
+    frame: Frame,
+    num_dropped: int,
+    channel: Channel,
+    head: dict[str, Any],
+    spell: Callable[[int], str],
+) -> str:
+    """One frame as a line of the stream."""
+    chunk = {
+        "id": channel.request_id,
+        **head,
+        "choices": [],
+        "diffusion_frame": frame.told(spell, num_dropped),
+    }
+    return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+async def with_frames(
+    events: AsyncGenerator[Any, None], channel: Channel, request: Any, tokenizer: Any
+) -> AsyncGenerator[Any, None]:
+    """The same stream with frames as they come; each is there before the text that it has led to.
+
+    Args:
+        events: of a chat or a completion.
+        channel: of its request; closed at the end.
+        request: the client's.
+        tokenizer: of the server.
+    """
+    spell = speller(tokenizer)
+    is_chat = hasattr(request, "messages")
+    head = {
+        "object": "chat.completion.chunk" if is_chat else "text_completion",
+        "created": int(time.time()),
+        "model": request.model,
+    }
+    following = asyncio.ensure_future(anext(events, None))
+    arrival = asyncio.ensure_future(channel.wait())
+    try:
+        while True:
+            await asyncio.wait((following, arrival), return_when=asyncio.FIRST_COMPLETED)
+            for frame, num_dropped in channel.take():
+                yield event_of(frame, num_dropped, channel, head, spell)
+            if arrival.done():
+                arrival = asyncio.ensure_future(channel.wait())
+            if following.done():
+                event = following.result()
+                if event is None:
+                    return
+                yield event
+                following = asyncio.ensure_future(anext(events, None))
+    finally:
+        channel.close()
+        arrival.cancel()
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await events.aclose()
