@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import pytest
 import torch
+from packaging.version import Version
 
 pytest.importorskip("vllm", reason="the products stand in for vLLM's")
 
@@ -59,7 +62,7 @@ def test_expand_a_slice(adds: bool) -> None:
 
 
 def test_vllms_own_give_a_row_without_adapter_the_last_ones_weights() -> None:
-    """The fault that is worked around; when this fails, the patch can go."""
+    """The fault that is worked around; mended in vLLM 0.33, so the patch can go with 0.32."""
     from vllm.lora.ops.torch_ops import bgmv_expand
 
     if bgmv_expand is adapters.bgmv_expand:
@@ -67,4 +70,5 @@ def test_vllms_own_give_a_row_without_adapter_the_last_ones_weights() -> None:
     x, w = torch.ones(1, 3), weights(4, 3)
     output = torch.zeros(1, 4)
     bgmv_expand(x, w, output, torch.tensor([-1]))
-    torch.testing.assert_close(output[0], w[2, 0] @ x[0])
+    is_mended = Version(version("vllm")) >= Version("0.33")
+    torch.testing.assert_close(output[0], torch.zeros(4) if is_mended else w[2, 0] @ x[0])

@@ -19,7 +19,6 @@ CONTACTS = (
             f"{WORKER}.get_node_and_physical_gpu_ids",
             "vllm.platforms.interface.Platform.ray_device_key",
             "vllm.config.ParallelConfig.distributed_executor_backend",
-            "vllm.envs.VLLM_USE_RAY_V2_EXECUTOR_BACKEND",
         ),
         what="`--distributed-executor-backend ray` on hosts without an accelerator.",
         why='"current platform cpu does not support ray": the CPU platform names no resource of '

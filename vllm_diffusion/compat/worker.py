@@ -77,8 +77,8 @@ def rows_without_adapter() -> None:
 
     Without it vLLM's products on CPUs take index -1, which means no adapter, as that of the last
     slot, so that plain requests get an adapter's weights. Acts in the worker of our models, on
-    CPUs; products are made in cpu/adapters.py, an adapter at a time. Remove when vLLM's products
-    in torch leave out rows of index -1.
+    CPUs; products are made in cpu/adapters.py, an adapter at a time. Remove when vLLM 0.33, whose
+    products in torch leave out rows of index -1, is the oldest that is supported.
     """
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu

@@ -183,7 +183,8 @@ def _fit_ray(parallel: ParallelConfig) -> None:
     """Run Ray's workers on hosts without an accelerator; elsewhere vLLM does it by itself."""
     if parallel.distributed_executor_backend != "ray" or not current_platform.is_cpu():
         return
-    if not envs.VLLM_USE_RAY_V2_EXECUTOR_BACKEND:
+    # vLLM 0.33 has one executor for Ray, and nothing to choose it with.
+    if not getattr(envs, "VLLM_USE_RAY_V2_EXECUTOR_BACKEND", True):
         raise ValueError(
             "VLLM_USE_RAY_V2_EXECUTOR_BACKEND=0 asks for a Ray executor that counts accelerators, "
             "and this host has none; leave it out"
