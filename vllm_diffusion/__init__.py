@@ -8,7 +8,7 @@ A folder belongs to one process of vLLM's, or to none.
 Every process: ``plugin`` (the registration), ``compat`` and ``patching`` (contacts with vLLM),
 ``family`` and ``configs`` (what is known of an architecture), ``startup`` and ``checkpoint`` (what
 is checked before weights are read), ``request`` (what a request asks for), ``metrics`` and
-``counters`` (how it was decoded)
+``counters`` (how it was decoded), ``frames`` (what a step did to a watched request)
 
 API server: ``server``. Engine core: ``scheduler``, ``executor`` (Ray without an accelerator). Both
 engine core and worker: ``isolation``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import openai
 import pytest
 
 from tests.server.client import Client, diffusion_of, together
@@ -113,6 +114,61 @@ def test_abandoned_streams_do_not_disturb_the_others(client: Client) -> None:
     ]
     next(streams[0])
     for stream in streams:
+        stream.close()
+    answer = client.complete(PROMPT, max_tokens=60, ignore_eos=True)
+    assert answer.token_ids == expected.token_ids
+    assert eventually(lambda: is_idle(client))
+
+
+FRAMED = {"stream_options": {"diffusion_frames": True}}
+
+
+def test_frames_lead_to_the_text(client: Client) -> None:
+    """The text is what it is without them, and each block's last frame shows it."""
+    fields = {"max_tokens": 50, "ignore_eos": True}
+    whole = client.complete(PROMPT, **fields)
+    chunks = chunks_of(client.completion(PROMPT, stream=True, **fields, **FRAMED))
+    frames = [chunk["diffusion_frame"] for chunk in chunks if "diffusion_frame" in chunk]
+    texts = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
+    assert [token for text in texts for token in text["token_ids"]] == whole.token_ids
+    assert len(frames) == whole.diffusion["num_denoising_steps"]
+    seen = 0
+    for chunk in chunks:
+        if frame := chunk.get("diffusion_frame"):
+            assert frame["start"] == seen and frame["dropped"] == 0
+            width = len(frame["tokens"])
+            assert width == len(frame["states"]) == len(frame["probs"]) == len(frame["others"])
+            assert frame["final"] == ("masked" not in frame["states"])
+            seen += width * frame["final"]
+    assert seen == len(whole.token_ids)
+
+
+def test_frames_of_a_rate(client: Client) -> None:
+    fields = {"max_tokens": 200, "ignore_eos": True, "diffusion_threshold": 1}
+    options = {"stream_options": {"diffusion_frames": 5, "include_usage": True}}
+    chunks = chunks_of(client.completion(PROMPT, stream=True, **fields, **options))
+    frames = [chunk["diffusion_frame"] for chunk in chunks if "diffusion_frame" in chunk]
+    told = len(frames) + sum(frame["dropped"] for frame in frames)
+    assert told == diffusion_of(chunks[-1])["num_denoising_steps"]
+    assert any(frame["dropped"] for frame in frames)
+
+
+@pytest.mark.parametrize("frames", [0, -1, 5000, "often"])
+def test_frames_that_cannot_be_had(client: Client, frames: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="diffusion_frames"):
+        client.completion(PROMPT, stream=True, stream_options={"diffusion_frames": frames})
+    with pytest.raises(openai.BadRequestError, match="stream"):
+        client.completion(PROMPT, stream_options={"diffusion_frames": True})
+    assert client.complete(PROMPT).token_ids
+
+
+def test_watchers_that_leave(client: Client) -> None:
+    """Nobody is disturbed by them, and nothing of them stays."""
+    expected = client.complete(PROMPT, max_tokens=60, ignore_eos=True)
+    for _ in range(2 * MAX_SEQS):
+        fields = {"max_tokens": 900, "ignore_eos": True, "diffusion_threshold": 1}
+        stream = client.completion(PROMPT, stream=True, **fields, **FRAMED)
+        next(stream)
         stream.close()
     answer = client.complete(PROMPT, max_tokens=60, ignore_eos=True)
     assert answer.token_ids == expected.token_ids

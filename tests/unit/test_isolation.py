@@ -68,7 +68,9 @@ class Processor:
 
     def __init__(self, names: list[str], *, has_queues: bool = True) -> None:
         self.request_states = {
-            name: SimpleNamespace(queue=queue.SimpleQueue() if has_queues else None)
+            name: SimpleNamespace(
+                queue=queue.SimpleQueue() if has_queues else None, external_req_id=name
+            )
             for name in names
         }
         self.aborted: list[str] = []
@@ -92,7 +94,7 @@ def original(processor: Processor, outputs: list[Any], *args: Any, **kwargs: Any
 
 
 def output(name: str, reason: str | None = None) -> Any:
-    return SimpleNamespace(request_id=name, stop_reason=reason)
+    return SimpleNamespace(request_id=name, stop_reason=reason, kv_transfer_params=None)
 
 
 def put(state: Any) -> list[Any]:

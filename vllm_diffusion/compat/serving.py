@@ -181,8 +181,10 @@ CONTACTS = (
             f"{RESPONSES}.protocol.ResponsesRequest.to_sampling_params",
             f"{ANTHROPIC}.protocol.AnthropicMessagesRequest",
             f"{ANTHROPIC}.protocol.AnthropicCountTokensRequest",
+            "vllm.entrypoints.generate.base.protocol.StreamOptions",
         ),
-        what="Request models are stricter, and read `reasoning_effort: instant`.",
+        what="Request models are stricter, and read `reasoning_effort: instant` and "
+        "`stream_options.diffusion_frames`.",
         why="vLLM's refuse it, and fail with a 500 on some bodies",
         acts="API server, in server/request_models.py, on the routes of our models",
         breaks="A field that vLLM has renamed is refused or ignored",
@@ -190,9 +192,18 @@ CONTACTS = (
         checks=(
             Has(
                 f"{CHAT}.protocol.ChatCompletionRequest",
-                ("stop", "reasoning_effort", "structured_outputs", "vllm_xargs"),
+                (
+                    "stop",
+                    "stream_options",
+                    "reasoning_effort",
+                    "structured_outputs",
+                    "vllm_xargs",
+                ),
             ),
-            Has(f"{COMPLETIONS}.protocol.CompletionRequest", ("stop", "suffix", "vllm_xargs")),
+            Has(
+                f"{COMPLETIONS}.protocol.CompletionRequest",
+                ("stop", "stream_options", "suffix", "vllm_xargs"),
+            ),
             Has(f"{RESPONSES}.protocol.ResponsesRequest", ("stop", "reasoning")),
             Has(f"{ANTHROPIC}.protocol.AnthropicMessagesRequest", ("stop_sequences",)),
         ),

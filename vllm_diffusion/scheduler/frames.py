@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
     from vllm_diffusion.frames import Taken
+    from vllm_diffusion.scheduler.stats import Account
 
 
 class NumberedFrames:
@@ -41,7 +42,7 @@ class NumberedFrames:
         output: ModelRunnerOutput,
         requests: Mapping[str, Request],
         known: Mapping[str, int],
-        steps: Mapping[str, int],
+        accounts: Mapping[str, Account],
     ) -> list[tuple[int, EngineCoreOutput]]:
         """A step's frames, with the client of each; called before what it emitted is taken over.
 
@@ -49,7 +50,7 @@ class NumberedFrames:
             output: of the worker.
             requests: that are running.
             known: tokens that each had before the step.
-            steps: that each one's block has had before it.
+            accounts: what is counted of each, without this step.
         """
         taken: Taken | None = getattr(output, KEY, None)
         if taken is None:
@@ -63,7 +64,7 @@ class NumberedFrames:
             is_final = bool(output.sampled_token_ids[row])
             frame: list[Any] = [
                 self.num_blocks[request_id],
-                steps.get(request_id, 0),
+                accounts[request_id].num_steps,
                 known[request_id] - request.num_prompt_tokens,
                 is_final,
                 taken.packed(number),

@@ -257,8 +257,7 @@ class BlockDiffusionScheduler(Scheduler):
         if not self.frames.watcher_of:
             return []
         known = {request_id: self.known_of[request_id] for request_id in canvases}
-        steps = {key: account.num_steps for key, account in self.decode_stats.accounts.items()}
-        return self.frames.made(output, self.requests, known, steps)
+        return self.frames.made(output, self.requests, known, self.decode_stats.accounts)
 
     def _resume(self, request: Request) -> None:
         """Let the next query start where final K and V end.

@@ -14,7 +14,7 @@ from vllm_diffusion.counters import EngineCounts, RequestCounts
 
 
 @dataclass(slots=True)
-class _Account:
+class Account:
     """One request, and the steps of its block so far."""
 
     counts: RequestCounts
@@ -26,12 +26,12 @@ class DecodeStats:
 
     def __init__(self, canvas_length: int) -> None:
         self.canvas_length = canvas_length
-        self.accounts: dict[str, _Account] = {}
+        self.accounts: dict[str, Account] = {}
         self.held = EngineCounts(canvas_length=canvas_length)
 
     def open(self, request_id: str) -> None:
         """Start counting for a request."""
-        self.accounts[request_id] = _Account(RequestCounts(canvas_length=self.canvas_length))
+        self.accounts[request_id] = Account(RequestCounts(canvas_length=self.canvas_length))
 
     def close(self, request_id: str) -> None:
         """Stop counting for a request."""

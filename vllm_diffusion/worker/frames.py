@@ -3,7 +3,7 @@
 Nothing is done in a step that nobody watches. In others the rows of the watched canvases are read
 once more, for the two most probable tokens; what is copied to the host is as wide as a canvas.
 
-Shape suffixes: S slots, R requests in the batch, W watched canvases of the step, L canvas length,
+Shape suffixes: S slots, R requests in the batch, W watched canvases, L canvas length,
 N rows of logits, V vocabulary.
 """
 
@@ -59,7 +59,8 @@ class Frames:
 
     def __init__(self, canvas: Canvas) -> None:
         self.canvas = canvas
-        num_slots = len(canvas.step_S)
+        num_slots, length = canvas.tokens_SL.shape
+        self.position_L = torch.arange(length, device=canvas.tokens_SL.device)
         self.is_watched_S = np.zeros(num_slots, dtype=np.bool_)
         self.has_any = False
         # Positions that stood before their block's first step.
@@ -84,7 +85,7 @@ class Frames:
         columns = (canvases.slot_B, canvases.row_start_B, canvases.num_rows_B, canvases.width_B)
         host = np.stack([column[picked_W] for column in columns])
         slot_W, start_W, num_rows_W, width_W = to_device(host, logits_NV.device).unbind(0)
-        position_L = torch.arange(self.canvas.tokens_SL.shape[1], device=logits_NV.device)
+        position_L = self.position_L
         row_WL = start_W[:, None] + torch.minimum(position_L, num_rows_W[:, None] - 1)
         log_sum, best, logit = self._read(logits_NV, row_WL.flatten())
         step_W, masked_WL = self.canvas.step_S[slot_W], self.canvas.masked_SL[slot_W]
@@ -116,6 +117,8 @@ class Frames:
             sums.append(rows_NV.logsumexp(-1))
             best.append(top.indices)
             values.append(top.values)
+        if len(sums) == 1:
+            return sums[0], best[0], values[0]
         return torch.cat(sums), torch.cat(best), torch.cat(values)
 
     def after(
@@ -131,7 +134,7 @@ class Frames:
         request_W = canvases.request_B[before.picked_W]
         on_device_W = to_device(request_W, logits_NV.device)
         num_emitted_W1 = num_sampled_R[on_device_W][:, None].long()
-        position_L = torch.arange(canvas.tokens_SL.shape[1], device=logits_NV.device)
+        position_L = self.position_L
         is_done_W1 = num_emitted_W1 > 0
         is_emitted_WL = position_L < num_emitted_W1
         exists_WL = torch.where(is_done_W1, is_emitted_WL, before.exists_WL)

@@ -64,7 +64,9 @@ SHARED: dict[str, Field] = {
     ),
     # How the answer comes.
     "stream": honoured("a block's text comes when the block has converged"),
-    "stream_options": honoured("`include_usage` and `continuous_usage_stats`, by vLLM"),
+    "stream_options": honoured(
+        "`include_usage` and `continuous_usage_stats`, by vLLM; `diffusion_frames` (`frames.md`)"
+    ),
     "stream_interval": honoured("by vLLM; blocks are held until so many tokens are there"),
     "skip_special_tokens": honoured("by vLLM's detokenizer"),
     "spaces_between_special_tokens": honoured(
