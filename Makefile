@@ -33,7 +33,7 @@ setup: ## make .venv: vLLM for CPU, test tools, this package (a no-op when up to
 # vLLM 0.32 cannot load the AOT-compiled models that it saves for CPUs ('function' object has no
 # attribute 'finalize_loading') and compiles again at every start; without it inductor's cache is used.
 serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
-	VLLM_USE_AOT_COMPILE=$${VLLM_USE_AOT_COMPILE:-0} $(BIN)/vllm serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
+	VLLM_USE_AOT_COMPILE=$${VLLM_USE_AOT_COMPILE:-0} $(BIN)/vllm-diffusion serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
 	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(TOOLS) $(ARGS)
 
 # Only its interpreter is used, as the yardstick of vllm_diffusion/cpu, and only in processes of their own:

@@ -1,8 +1,9 @@
-"""The command ``vllm-diffusion``. Serving itself is vLLM's own ``vllm serve``."""
+"""The command ``vllm-diffusion``; ``serve`` is vLLM's own, with this package's routes."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from vllm_diffusion import __version__
@@ -15,6 +16,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser(
+        "serve",
+        help="vllm serve, with this package's routes; takes its arguments",
+        add_help=False,
+    )
+    serve.add_argument("arguments", nargs=argparse.REMAINDER)
     doctor = commands.add_parser(
         "doctor", help="versions, seams, active patches, kernels and known architectures"
     )
@@ -30,7 +37,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 when all is well."""
-    arguments = build_parser().parse_args(argv)
+    said = list(sys.argv[1:] if argv is None else argv)
+    if said[:1] == ["serve"]:
+        # Not through argparse, which would read some of vLLM's arguments as its own.
+        from vllm_diffusion.endpoints import command
+
+        return command.run(said[1:])
+    arguments = build_parser().parse_args(said)
     if arguments.command == "ray-check":
         from vllm_diffusion.cluster import check
 

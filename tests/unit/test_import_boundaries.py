@@ -22,7 +22,7 @@ SIDE_BY_SIDE = ("server", "scheduler", "worker")
 # Which packages may import vLLM, at any place. The core may not (test_house_style.py).
 NAMES_VLLM = {
     *("server", "scheduler", "worker", "batch", "sampling", "models", "cpu", "isolation"),
-    *("compat", "patching", "configs", "startup", "executor", "doctor"),
+    *("compat", "patching", "configs", "startup", "executor", "doctor", "endpoints"),
 }
 
 

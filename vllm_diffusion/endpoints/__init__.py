@@ -1,0 +1,9 @@
+"""HTTP routes that vLLM's server has not: ``vllm-diffusion serve`` switches them on. [API server]
+
+- ``plugin``: vLLM's endpoint plugin, which has the list of route modules
+- ``access``: whose server it is, and who may ask
+- ``command``: the command ``vllm-diffusion serve``
+
+A route module has a router. It may import from the server's package; nothing imports from here.
+Requests reach the engine through handlers of vLLM, so fields are honoured or refused as on its routes.
+"""
