@@ -5,5 +5,5 @@
 - ``command``: the command ``vllm-diffusion serve``
 
 A route module has a router. It may import from the server's package; nothing imports from here.
-Requests reach the engine through handlers of vLLM, so fields are honoured or refused as on its routes.
+Requests reach the engine through handlers of vLLM, so fields are honoured or refused as there.
 """
