@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from .batches import BLOCK
 from .checkpoint import load_model
 from .model import Shape
+from .tasks.fim import GAP
 from .tokenizer import EOS_ID, MASK_ID, PAD_ID, load_tokenizer, save_tokenizer
 
 
@@ -42,7 +43,12 @@ def build_config(shape: Shape, is_diffusion: bool) -> dict[str, Any]:
         "torch_dtype": "bfloat16",
     }
     if is_diffusion:
-        config |= {"block_size": BLOCK, "mask_token_id": MASK_ID}
+        config |= {
+            "block_size": BLOCK,
+            "mask_token_id": MASK_ID,
+            # Read by ``server/infill.py``: the prompt of the task fim.
+            "infill_prompt": f"Fill the gap {GAP} in:\n{{prefix}}{GAP}{{suffix}}",
+        }
     return config
 
 

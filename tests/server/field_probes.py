@@ -323,7 +323,7 @@ COMPLETION: dict[str, list[Probe]] = SHARED | {
         served(lambda r, _: text(r) == PROMPT, echo=True, max_tokens=0, return_token_ids=False),
         refused(echo=True, logprobs=0),
     ],
-    "suffix": [refused("no family's prompt has a form for it", suffix="the end")],
+    "suffix": [refused("neither the checkpoint's config.json", suffix="the end")],
     "prompt_embeds": [refused(prompt_embeds="AAAA")],
 }
 

@@ -55,7 +55,13 @@ class ServerProcess:
     """``vllm serve`` in a process group of its own."""
 
     def __init__(
-        self, model: Path, log: Path, *args: str, is_forked: bool = True, fault: str = ""
+        self,
+        model: Path,
+        log: Path,
+        *args: str,
+        is_forked: bool = True,
+        fault: str = "",
+        program: str = "vllm",
     ) -> None:
         self.log = log
         self.model = model.name
@@ -77,7 +83,7 @@ class ServerProcess:
             return
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                (str(Path(sys.executable).with_name("vllm")), *command),
+                (str(Path(sys.executable).with_name(program)), *command),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

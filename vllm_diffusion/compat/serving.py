@@ -209,6 +209,19 @@ CONTACTS = (
         ),
     ),
     Contact(
+        name="requests_that_are_left",
+        kind="inside",
+        targets=("vllm.entrypoints.serve.utils.api_utils.with_cancellation",),
+        what="A request whose client hangs up is taken back.",
+        why="a route of ours would go on for nobody",
+        acts="API server, around the routes of endpoints/",
+        breaks="The routes do not load",
+        remove="vLLM documents it for plugins with routes",
+        checks=(
+            Takes("vllm.entrypoints.serve.utils.api_utils.with_cancellation", ("handler_func",)),
+        ),
+    ),
+    Contact(
         name="engine_requests",
         kind="inside",
         targets=(f"{ENGINE}.EngineCoreRequest",),

@@ -2,6 +2,8 @@
 
 - ``plugin``: vLLM's endpoint plugin, which has the list of route modules
 - ``access``: whose server it is, and who may ask
+- ``fim``, ``infill``: the text between two passages, in Mercury's and Mistral's and in llama.cpp's
+  shape
 - ``command``: the command ``vllm-diffusion serve``
 
 A route module has a router. It may import from the server's package; nothing imports from here.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("fim", "infill")
 """Modules of this package, each with a ``router``."""
 
 

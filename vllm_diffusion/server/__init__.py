@@ -11,6 +11,7 @@
 - ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told
+- ``infill``: the text between two passages
 - ``handlers``, ``response``: what is said beside the text; ``errors``: what a refusal looks like
 - ``watching``, ``frame_events``: frames of watched requests, and the events that they become
 - ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends

@@ -18,6 +18,7 @@ from vllm_diffusion.server.acceptance import raising
 from vllm_diffusion.server.admission import Served, admit, admit_response, check_records
 from vllm_diffusion.server.errors import openai_error
 from vllm_diffusion.server.handlers import Handler, limit_output, wrap
+from vllm_diffusion.server.infill import Form, filling, form_of
 from vllm_diffusion.server.request_models import BatchRequest, ChatRequest
 from vllm_diffusion.server.token_feed import STREAMERS, feed_by_token
 from vllm_diffusion.server.tool_grammar import hold_calls
@@ -63,6 +64,10 @@ def install(state: Any, plan: DecodePlan, served: Served) -> None:
         if is_response:
             _check(handler, AS_EVENT)
             setattr(handler, AS_EVENT, _raised)
+        if name == "openai_serving_completion":
+            wrapped = functools.wraps(wrapped)(
+                filling(wrapped, _form_of(handler), _tokenizer_of(handler))
+            )
         setattr(handler, method, wrapped)
         limit_output(handler.default_sampling_params, plan)
     messages = getattr(state, "anthropic_serving_messages", None)
@@ -80,6 +85,11 @@ def admit_batch(request: BatchRequest, served: Served, handler: Any = None) -> N
 
 def _tokenizer_of(handler: Any) -> Callable[[], Any]:
     return lambda: handler.renderer.tokenizer
+
+
+def _form_of(handler: Any) -> Form | None:
+    """How the server's model is asked to fill in, if it has learned to."""
+    return form_of(handler.model_config.hf_config, handler.renderer.tokenizer)
 
 
 def _check(handler: Any, method: str) -> None:

@@ -141,13 +141,27 @@ class TextRequest(Checked, Sampling, CompletionRequest):
     stop: str | Stops | None = []
     stream_options: WatchedOptions | None = None
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _drop_empty_suffix(cls, data: Any) -> Any:
-        """Editors send it whether or not there is text behind the cursor."""
-        if isinstance(data, dict) and data.get("suffix") == "":
-            return {name: value for name, value in data.items() if name != "suffix"}
-        return data
+    def _read_passages(cls, data: Any, handler: Any) -> Any:
+        """A text may stand behind the cursor alone; vLLM wants a prompt that is not empty.
+
+        Editors send an empty suffix whether or not there is text behind the cursor.
+        """
+        if not isinstance(data, dict):
+            return handler(data)
+        if data.get("suffix") == "":
+            data = {name: value for name, value in data.items() if name != "suffix"}
+        if data.get("prompt", "") != "" or not cls.has_passages(data):
+            return handler(data)
+        made = handler({**data, "prompt": " "})
+        made.prompt = ""
+        return made
+
+    @classmethod
+    def has_passages(cls, data: dict[str, Any]) -> bool:
+        """Is there text behind the hole?"""
+        return bool(data.get("suffix"))
 
     def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
         """vLLM's, and what it lacks."""

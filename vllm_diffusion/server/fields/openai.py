@@ -37,6 +37,6 @@ CHAT: dict[str, Field] = {
 
 COMPLETION: dict[str, Field] = {
     "prompt": honoured("text or tokens, one or several"),
-    "suffix": refused("no family's prompt has a form for it yet; leave it out", ""),
+    "suffix": depends("where the checkpoint says how it is asked to fill in (`infill.md`)"),
     "prompt_embeds": refused("a prompt must be text or tokens"),
 }
