@@ -7,6 +7,8 @@ PORT ?= 8000
 MODEL ?= examples/models/tiny-diffusion
 SERVED_NAME = $(notdir $(patsubst %/,%,$(MODEL)))
 ARGS =
+# Pages of other origins may ask, /docs needs no network, and usage has its details.
+OPEN ?= --allowed-origins '["*"]' --enable-offline-docs --enable-prompt-tokens-details
 # The format of the bundled models' tool calls; of another model: TOOLS='--tool-call-parser ...'.
 TOOLS ?= --enable-auto-tool-choice --tool-call-parser hermes
 # The bundled models need little; without a figure vLLM wants nearly all of the machine's memory.
@@ -34,7 +36,7 @@ setup: ## make .venv: vLLM for CPU, test tools, this package (a no-op when up to
 # attribute 'finalize_loading') and compiles again at every start; without it inductor's cache is used.
 serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
 	VLLM_USE_AOT_COMPILE=$${VLLM_USE_AOT_COMPILE:-0} $(BIN)/vllm-diffusion serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
-	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(TOOLS) $(ARGS)
+	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(TOOLS) $(OPEN) $(ARGS)
 
 # Only its interpreter is used, as the yardstick of vllm_diffusion/cpu, and only in processes of their own:
 # beside vLLM in .venv it would be imported by it. 3.7 is the first whose interpreter runs them all.

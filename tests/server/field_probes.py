@@ -364,9 +364,9 @@ OTHER: dict[str, list[Probe]] = {
             ("guided_decoding_backend", "xgrammar"),
             ("guided_whitespace_pattern", "x"),
             ("enable_thinking", True),
-            ("extra_body", {"top_k": 1}),
         )
     },
+    "extra_body": [served(extra_body={"top_k": 1})],
     "stream_options.include_obfuscation": [
         refused(stream=True, stream_options={"include_obfuscation": True})
     ],

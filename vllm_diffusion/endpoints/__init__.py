@@ -1,6 +1,7 @@
 """HTTP routes that vLLM's server has not: ``vllm-diffusion serve`` switches them on. [API server]
 
 - ``plugin``: vLLM's endpoint plugin, which has the list of route modules
+- ``models``: what is served, also one model by its name
 - ``access``: whose server it is, and who may ask
 - ``fim``, ``infill``: the text between two passages, in Mercury's and Mistral's and in llama.cpp's
   shape

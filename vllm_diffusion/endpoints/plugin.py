@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MODULES: tuple[str, ...] = ("fim", "infill")
 """Modules of this package, each with a ``router``."""
+OPEN = ("models",)
+"""The same, whose routes look themselves at whom they answer: one replaces a route of vLLM's."""
 
 
 class DiffusionEndpoints:
@@ -27,9 +29,10 @@ class DiffusionEndpoints:
 
     def attach_router(self, app: FastAPI) -> None:
         """Register the routes; each asks first whether it may answer."""
-        for module in MODULES:
+        for module in (*OPEN, *MODULES):
             router = import_module(f"{__package__}.{module}").router
-            app.include_router(router, dependencies=[Depends(allow)])
+            checks = [] if module in OPEN else [Depends(allow)]
+            app.include_router(router, dependencies=checks)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Note what the routes need to know of the server."""

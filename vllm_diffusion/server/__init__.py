@@ -2,7 +2,8 @@
 
 ``install`` puts it all into vLLM's server. In the order in which a request meets them:
 
-- ``gate``, ``body``: what no body may hold; ``request_models``, ``routes``: how it is read
+- ``gate``, ``body``: what no body may hold; ``request_models``, ``routes``,
+  ``merging``: how it is read
 - ``admission`` with ``fields``, ``forms`` and ``templates``: what would be ignored is refused;
   ``refusal``: in which words
 - ``tool_grammar``, ``reasoning``: the form of calls; levels of effort
@@ -13,6 +14,7 @@
 - ``finished``: a finished text is checked before its end is told
 - ``infill``: the text between two passages
 - ``handlers``, ``response``: what is said beside the text; ``errors``: what a refusal looks like
-- ``watching``, ``frame_events``: frames of watched requests, and the events that they become
+- ``watching``, ``frame_events``: frames of watched requests, and the events that they become;
+  ``drafts``: chunks with the whole text so far
 - ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends
 """

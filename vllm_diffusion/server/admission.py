@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.request.features import is_said
 from vllm_diffusion.request.params import PREFIX
 from vllm_diffusion.request.quote import LONGEST, close_to, quoted
+from vllm_diffusion.server import drafts
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS, Field
 from vllm_diffusion.server.forms import check_forms, check_tools_of_response
 from vllm_diffusion.server.refusal import RefusedError, refuse
@@ -73,6 +74,7 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
     check_records(request, "chat" if is_chat else "completion")
     _check_depending(request, served)
     if is_chat:
+        drafts.check(request, has_reasoning_parser=served.has_reasoning_parser)
         check_forms(request)
         if handler is not None:
             has_parser = served.has_reasoning_parser

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from vllm_diffusion.server import drafts
 from vllm_diffusion.server.refusal import refuse
 from vllm_diffusion.server.watching import Channel
 
@@ -35,6 +36,8 @@ def channel_of(request: Any) -> Channel | None:
     """
     options = getattr(request, "stream_options", None)
     asked = getattr(options, FIELD, None)
+    if drafts.are_asked(request):
+        return Channel(None)
     if asked is None or asked is False:
         return None
     if asked is not True and not 0 < asked <= MOST_A_SECOND:
@@ -76,10 +79,10 @@ def event_of(
     return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-async def with_frames(
+def with_frames(
     events: AsyncGenerator[Any, None], channel: Channel, request: Any, tokenizer: Any
 ) -> AsyncGenerator[Any, None]:
-    """The same stream with frames as they come; each is there before the text that it has led to.
+    """The same stream with frames as they come, or with the drafts that are made of them.
 
     Args:
         events: of a chat or a completion.
@@ -87,6 +90,9 @@ async def with_frames(
         request: the client's.
         tokenizer: of the server.
     """
+    if drafts.are_asked(request):
+        made = drafts.Drafts(channel, request.model, tokenizer)
+        return interleaved(events, channel, made.of_frame, made.of_event)
     spell = speller(tokenizer)
     is_chat = hasattr(request, "messages")
     head = {
@@ -94,20 +100,36 @@ async def with_frames(
         "created": int(time.time()),
         "model": request.model,
     }
+
+    def of_frame(frame: Frame, num_dropped: int) -> str:
+        return event_of(frame, num_dropped, channel, head, spell)
+
+    return interleaved(events, channel, of_frame, lambda event: event)
+
+
+async def interleaved(
+    events: AsyncGenerator[Any, None],
+    channel: Channel,
+    of_frame: Callable[[Frame, int], str | None],
+    of_event: Callable[[Any], Any],
+) -> AsyncGenerator[Any, None]:
+    """A stream and its frames; each frame is there before the text that it has led to."""
     following = asyncio.ensure_future(anext(events, None))
     arrival = asyncio.ensure_future(channel.wait())
     try:
         while True:
             await asyncio.wait((following, arrival), return_when=asyncio.FIRST_COMPLETED)
             for frame, num_dropped in channel.take():
-                yield event_of(frame, num_dropped, channel, head, spell)
+                made = of_frame(frame, num_dropped)
+                if made is not None:
+                    yield made
             if arrival.done():
                 arrival = asyncio.ensure_future(channel.wait())
             if following.done():
                 event = following.result()
                 if event is None:
                     return
-                yield event
+                yield of_event(event)
                 following = asyncio.ensure_future(anext(events, None))
     finally:
         channel.close()

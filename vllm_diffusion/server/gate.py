@@ -24,6 +24,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
+STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+"""Of a stream: a proxy would keep it back until it has a buffer full."""
+
+
 class Gate:
     """Reads the body of a POST and refuses what ``check_body`` does."""
 
@@ -57,7 +61,10 @@ class Gate:
 
 
 class Envelope:
-    """Rewrites the body of a response with an error's status, where it is JSON."""
+    """Rewrites the body of a response with an error's status, where it is JSON.
+
+    A stream gets the headers with which proxies pass it on as it comes.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -75,7 +82,7 @@ class Envelope:
                 start = message
                 return
             if start is None or message["type"] != "http.response.body":
-                await send(message)
+                await send(_as_stream(message) if _is_stream(message) else message)
                 return
             parts.append(message.get("body", b""))
             if message.get("more_body"):
@@ -93,6 +100,19 @@ class Envelope:
 def _is_json_error(start: Message) -> bool:
     kinds = [value for name, value in start["headers"] if name.lower() == b"content-type"]
     return start["status"] >= 400 and any(kind.startswith(b"application/json") for kind in kinds)
+
+
+def _is_stream(message: Message) -> bool:
+    if message["type"] != "http.response.start":
+        return False
+    kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
+    return any(kind.startswith(b"text/event-stream") for kind in kinds)
+
+
+def _as_stream(start: Message) -> Message:
+    said = {name.lower() for name, _ in start["headers"]}
+    added = [header for header in STREAM_HEADERS if header[0] not in said]
+    return {**start, "headers": [*start["headers"], *added]}
 
 
 async def _answer(send: Send, status: int, body: Any, headers: Any = ()) -> None:

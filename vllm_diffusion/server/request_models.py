@@ -24,6 +24,7 @@ from vllm.sampling_params import StructuredOutputsParams
 
 from vllm_diffusion.request.quote import close_to, quoted
 from vllm_diffusion.request.sampling import SAMPLING_PARSERS
+from vllm_diffusion.server.merging import merged
 from vllm_diffusion.server.reasoning import LEVEL
 from vllm_diffusion.server.refusal import RefusedError
 
@@ -117,6 +118,12 @@ class ChatRequest(Checked, Sampling, ChatCompletionRequest):
         """vLLM's, and what it lacks."""
         return self.into(super().to_sampling_params(*args, **kwargs), self._level)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _merge(cls, data: Any, handler: Any) -> Any:
+        """The last to wrap, so that all other validators see what it brings."""
+        return handler(merged(data))
+
 
 class BatchRequest(Checked, Sampling, BatchChatCompletionRequest):
     """Of several chats at once."""
@@ -167,6 +174,12 @@ class TextRequest(Checked, Sampling, CompletionRequest):
         """vLLM's, and what it lacks."""
         return self.into(super().to_sampling_params(*args, **kwargs))
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _merge(cls, data: Any, handler: Any) -> Any:
+        """The last to wrap, so that all other validators see what it brings."""
+        return handler(merged(data))
+
 
 class ResponseRequest(Checked, Sampling, ResponsesRequest):
     """Of OpenAI's responses; ``reasoning.effort`` is a chat's ``reasoning_effort``."""
@@ -189,6 +202,12 @@ class ResponseRequest(Checked, Sampling, ResponsesRequest):
     def to_sampling_params(self, *args: Any, **kwargs: Any) -> SamplingParams:
         """vLLM's, and what it lacks."""
         return self.into(super().to_sampling_params(*args, **kwargs), self._level)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _merge(cls, data: Any, handler: Any) -> Any:
+        """The last to wrap, so that all other validators see what it brings."""
+        return handler(merged(data))
 
 
 class MessagesRequest(Checked, AnthropicMessagesRequest):

@@ -10,7 +10,7 @@ others of their own.
 
 from vllm_diffusion.server.fields.messages import MESSAGES, MESSAGES_OTHERS
 from vllm_diffusion.server.fields.openai import CHAT, COMPLETION
-from vllm_diffusion.server.fields.others import OTHERS
+from vllm_diffusion.server.fields.others import NO_DRAFTS, OTHERS
 from vllm_diffusion.server.fields.record import Field
 from vllm_diffusion.server.fields.responses import RESPONSES, RESPONSES_OTHERS
 from vllm_diffusion.server.fields.shared import SHARED
@@ -24,9 +24,9 @@ RECORDS: dict[str, dict[str, Field]] = {
 """By route."""
 OTHERS_OF: dict[str, dict[str, Field]] = {
     "chat": OTHERS,
-    "completion": OTHERS,
-    "responses": OTHERS | RESPONSES_OTHERS,
-    "messages": OTHERS | MESSAGES_OTHERS,
+    "completion": OTHERS | NO_DRAFTS,
+    "responses": OTHERS | NO_DRAFTS | RESPONSES_OTHERS,
+    "messages": OTHERS | NO_DRAFTS | MESSAGES_OTHERS,
 }
 """What clients of a route send beside its fields."""
 

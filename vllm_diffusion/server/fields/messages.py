@@ -42,5 +42,6 @@ MESSAGES_OTHERS: dict[str, Field] = {
     "context_management": refused("nothing is edited out of the context; leave it out"),
     "diagnostics": refused("there are none; leave it out"),
     "output_format": refused("use output_config.format"),
+    "extra_body": refused("put its fields at the top level, as clients do with it"),
 }
 """Those of Anthropic's that vLLM would drop."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vllm_diffusion.server.fields.record import Field, meaningless, refused
+from vllm_diffusion.server.fields.record import Field, depends, honoured, meaningless, refused
 
 _GUIDED = refused("it has gone from vLLM; use structured_outputs")
 _DRAFTS = "answers hold settled text alone; leave it out"
@@ -31,7 +31,10 @@ OTHERS: dict[str, Field] = {
     "best_of": refused("take n answers and choose among them", 1),
     "stream_options.include_obfuscation": refused("chunks are not padded; leave it out", False),
     # Mercury's.
-    "diffusing": refused(_DRAFTS, False),
+    "diffusing": depends(
+        "streams of chats, without tools, log-probabilities and a reasoning parser: each chunk has "
+        "the whole text so far, of every denoising step (`frames.md`)"
+    ),
     "realtime": refused("there is one service level; leave it out", False),
     "reasoning_summary": refused(_SUMMARY, False, "none"),
     "reasoning_summary_wait": refused(_SUMMARY, False),
@@ -43,5 +46,10 @@ OTHERS: dict[str, Field] = {
     "guided_decoding_backend": _GUIDED,
     "guided_whitespace_pattern": _GUIDED,
     "enable_thinking": refused("it belongs into chat_template_kwargs"),
-    "extra_body": refused("put its fields at the top level, as clients do with it"),
+    "extra_body": honoured(
+        "its fields are merged into the top level; one that stands there with another value is "
+        "refused"
+    ),
 }
+NO_DRAFTS: dict[str, Field] = {"diffusing": refused(_DRAFTS, False)}
+"""Of routes whose chunks have no place for them."""
