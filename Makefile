@@ -24,7 +24,7 @@ TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs compat bench fuzz fuzz-openapi schedules suite soak lm-eval real-tokens doctor lock clean distclean
+.PHONY: help setup serve test check fix docs compat bench fuzz fuzz-openapi schedules suite soak lm-eval clients real-tokens doctor lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ soak: setup ## mixed load for a long time: texts, memory, gauges (MINUTES=60)
 # In an environment of its own, build/lm-eval: from the network, and nothing in .venv changes.
 lm-eval: setup ## lm-eval on the bundled model's tasks, behind `make serve` (MODEL=, PER_TASK=, URL=)
 	@VENV='$(VENV)' MODEL='$(MODEL)' scripts/lm_eval.sh
+
+# In environments of their own, build/clients: from the network, and nothing in .venv changes.
+clients: setup ## real clients against `make serve`, and the table of docs/clients.md (ARGS=)
+	$(TEST_ENV) $(BIN)/python -m tests.clients.run $(ARGS)
 
 # In an environment of its own, build/real-tokens: from the network, and nothing in .venv changes.
 real-tokens: setup ## what constraints cost at a real tokenizer's vocabulary, beside xgrammar (ARGS=)
