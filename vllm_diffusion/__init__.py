@@ -10,8 +10,9 @@ Every process: ``plugin`` (the registration), ``compat`` and ``patching`` (conta
 is checked before weights are read), ``request`` (what a request asks for), ``metrics`` and
 ``counters`` (how it was decoded), ``frames`` (what a step did to a watched request)
 
-API server: ``server``, ``endpoints`` (routes of our own). Engine core: ``scheduler``, ``executor``
-(Ray without an accelerator). Both engine core and worker: ``isolation``.
+API server: ``server``, ``endpoints`` (routes of our own). Beside an ``LLM()``: ``trace``. Engine
+core: ``scheduler``, ``executor`` (Ray without an accelerator). Both engine core and worker:
+``isolation``.
 
 Worker: ``worker`` (the step on vLLM's runner), ``batch``, ``sampling``, ``models``, ``cpu``
 

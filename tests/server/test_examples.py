@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.server.process import environment
 
@@ -29,3 +31,26 @@ def test_offline() -> None:
     total = re.search(r"^\d+ tokens in [\d.]+ s, ([\d.]+) a forward", run.stdout, re.MULTILINE)
     assert total
     assert float(total[1]) > 1, "fewer forwards than tokens, or the weights are not trained"
+
+
+@pytest.mark.slow
+def test_watch(tmp_path: Path) -> None:
+    """The last step is the text, and there is a step for each forward of a canvas."""
+    run = subprocess.run(
+        [sys.executable, str(EXAMPLES / "watch.py"), "--out", str(tmp_path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert run.returncode == 0, run.stderr
+    *lines, said = run.stdout.strip().splitlines()
+    assert lines[-1] == '        raise ValueError("star")'
+    match = re.fullmatch(r"(\d+) steps for (\d+) tokens: watch.html, watch.gif", said)
+    assert match and 0 < int(match[1]) < int(match[2])
+    page = (tmp_path / "watch.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r"const trace = (.*);\n", page)[1])  # type: ignore[index]
+    assert len(data["steps"]) == int(match[1])
+    assert "".join(piece[0] for piece in data["steps"][-1]).startswith(data["text"])
+    with Image.open(tmp_path / "watch.gif") as picture:
+        assert picture.n_frames == int(match[1])  # type: ignore[attr-defined]
