@@ -30,6 +30,11 @@ PARSED = "_diffusion"
 """The key of ``extra_args``."""
 VERSION = 3
 """Of the packed form; raised when its items change."""
+ELSEWHERE = "vllm_diffusion's front end"
+NOT_PASSED = (
+    "and this request has not passed through one; send it to a server or an LLM() where the plugin "
+    "is loaded"
+)
 _DECODE = tuple(each.name for each in dataclasses.fields(DecodeParams))
 
 
@@ -121,15 +126,14 @@ def received(params: Any, plan: DecodePlan) -> ParsedRequest:
     if packed is not None:
         return _unpacked(packed, plan)
     parsed = parse(params.extra_args, plan)
+    if parsed.seed is not None and (parsed.seed.read_only or parsed.seed.constrained):
+        name = PREFIX + ("read_only" if parsed.seed.read_only else "constrained")
+        raise InvalidFieldError(name, parsed.sent[name], f"{ELSEWHERE} reads it, {NOT_PASSED}")
     asked = params.structured_outputs
     if parsed.lexical is not None or (asked is not None and not asked.all_constraints_none()):
         name = "structured_outputs" if parsed.lexical is None else parsed.lexical_field
         value = asked if parsed.lexical is None else parsed.sent[name]
-        remedy = (
-            "vllm_diffusion's front end compiles it, and this request has not passed through one; "
-            "send it to a server or an LLM() where the plugin is loaded"
-        )
-        raise InvalidFieldError(name, value, remedy)
+        raise InvalidFieldError(name, value, f"{ELSEWHERE} compiles it, {NOT_PASSED}")
     return parsed
 
 
