@@ -216,3 +216,22 @@ def test_what_is_pinned_is_not_cut_off(name: str, bench: FamilyBench) -> None:
     assert not set(outcome.tokens[: pinned[-1]]) & set(stops)
     assert outcome.reason == "stop"
     assert outcome.tokens[-1] in stops
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_ranks")
+@pytest.mark.parametrize("ranks", ["tensor_parallel_size", "pipeline_parallel_size"])
+@pytest.mark.parametrize("name", ["shifted-seeds", "full"])
+def test_two_ranks(name: str, ranks: str, bench: FamilyBench) -> None:
+    family = GROUPS[name][0]
+    yardstick = bench.yardstick(family, MAX_LEN)
+    kinds = ("hole over blocks", "drafts, pins and holes", "three holes", "everything")
+    cases = [drawn(yardstick, name, 9 + 7 * n, kind) for n, kind in enumerate(kinds)]
+    bench.engines.close()
+    engine = bench.engines(
+        bench.checkpoint(family), **family.engine_options, **{ranks: 2}, max_model_len=MAX_LEN
+    )
+    try:
+        yardstick.compare(cases, engine.run(cases, every=1))
+    finally:
+        bench.engines.close()
