@@ -25,6 +25,7 @@ from vllm_diffusion.structured.limits import read_limits
 
 FOLDERS = (
     *("request/params.py", "request/plan.py", "request/lexical.py", "request/sampling.py"),
+    "request/seed_canvas.py",
     "structured/limits.py",
 )
 ODD: tuple[Any, ...] = (None, True, "x", "é" * 300, -1, float("nan"), 10**400, [1], {"a": 1})
@@ -49,6 +50,15 @@ FIELDS: list[tuple[FamilyRecord, dict[str, Any]]] = [
     (SDAR, {"guidance_scale": 1}),
     *((SDAR, {"effort": value}) for value in ODD),
     *((SDAR, {name: 1}) for name in ("treshold", "foo", "")),
+    # What is laid.
+    *((SDAR, {"seed_canvas": value}) for value in (*ODD[1:-2], {"a": 1}, [5, True], [-1], [2**31])),
+    *((SDAR, {"seed_canvas": [5, 3, 6], "pinned": value}) for value in (*ODD[1:], [3], [0, 1])),
+    (SDAR, {"pinned": [0]}),
+    *((SDAR, {name: value}) for name in ("read_only", "constrained")
+      for value in ("x", 2, -1, [1])),
+    *((SDAR, {"canvas_length": value}) for value in (*ODD[1:], 0, 3, 64)),
+    (SDAR, {"canvas_length": 8, "block_length": 4}),
+    (LLADA2, {"canvas_length": 8}),
     # Together.
     (LLADA, {"guidance_scale": 1, "kv_cache": "dual"}),
     (LLADA2, {"effort": "low", "preset": "speed"}),

@@ -30,7 +30,7 @@ from vllm_diffusion.server.validation import check_prompt, validate
 FOLDERS = (
     *("server/admission.py", "server/body.py", "server/forms.py", "server/reasoning.py"),
     *("server/request_models.py", "server/structured.py", "server/templates.py"),
-    *("server/tool_grammar.py", "server/validation.py"),
+    *("server/seed_canvas.py", "server/tool_grammar.py", "server/validation.py"),
 )
 MODELS: dict[str, Any] = {
     "chat": ChatRequest,
@@ -94,6 +94,7 @@ ADMITTED: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 GRAMMAR = StructuredOutputsParams(regex="a")
+SEED = {"diffusion_seed_canvas": [5, MASK_ID, 6], "diffusion_pinned": [2]}
 EDITED = (("edit_threshold", 1), ("preset", "speed"), ("max_post_steps", 2))
 SAMPLED: list[tuple[FamilyRecord, dict[str, Any]]] = [
     (SDAR, {"trace_decode_token_ids": [5]}),
@@ -121,6 +122,18 @@ SAMPLED: list[tuple[FamilyRecord, dict[str, Any]]] = [
       for name, value in EDITED),
     *((LLADA2, {"structured_outputs": GRAMMAR, "extra_args": {f"diffusion_{name}": value}})
       for name, value in EDITED),
+    *((SDAR, {**said, "extra_args": SEED})
+      for said in ({"structured_outputs": GRAMMAR}, {"thinking_token_budget": 5},
+                   {"bad_words": ["a"]}, {"max_tokens": 2})),
+    (SDAR, {"extra_args": {"diffusion_keywords": ["a"], **SEED}}),
+    (NEMOTRON_LABS, {"extra_args": {"diffusion_policy": "self_speculation", **SEED}}),
+    (SDAR, {"extra_args": {"diffusion_seed_canvas": [512]}}),
+    (SDAR, {"max_tokens": 99, "extra_args": {"diffusion_seed_canvas": [5] * 21}}),
+    *((SDAR, {**said, "extra_args": {"diffusion_read_only": 1}})
+      for said in ({"structured_outputs": GRAMMAR}, {"min_tokens": 1})),
+    *((SDAR, {**said, "extra_args": {"diffusion_constrained": True}})
+      for said in ({}, {"allowed_token_ids": [5], "logprob_token_ids": [5]},
+                   {"structured_outputs": GRAMMAR, "logprob_token_ids": [5]})),
 ]  # fmt: skip
 BUDGET: list[tuple[FamilyRecord, dict[str, Any], dict[str, Any]]] = [
     *((LLADA2, {"extra_args": {f"diffusion_{name}": value}}, {}) for name, value in EDITED),
@@ -141,6 +154,11 @@ PROMPTS: list[tuple[FamilyRecord, dict[str, Any], int]] = [
     (SDAR, {"structured_outputs": GRAMMAR}, 4),
     (SDAR, {"extra_args": {"diffusion_keywords": ["a"]}}, 4),
     (LLADA, {"extra_args": {"diffusion_guidance_scale": 1.5}}, 16),
+    (SDAR, {"extra_args": SEED, "max_tokens": 8}, 18),
+    (SDAR, {"extra_args": {"diffusion_seed_canvas": [7, 5], "diffusion_pinned": [0, 1]},
+            "stop_token_ids": [7]}, 4),
+    (SDAR, {"extra_args": SEED, "stop_token_ids": [6], "min_tokens": 4}, 4),
+    (SDAR, {"extra_args": SEED, "stop_token_ids": [7], "allowed_token_ids": [7]}, 4),
     (NEMOTRON_LABS, {"thinking_token_budget": 5,
                      "extra_args": {"diffusion_policy": "self_speculation"}}, 4),
 ]  # fmt: skip
@@ -188,7 +206,7 @@ def _with_form(asked: dict[str, Any]) -> SamplingParams:
 
 
 def _prompt(record: FamilyRecord, said: dict[str, Any], prompt_len: int) -> None:
-    params = SamplingParams(max_tokens=None, **said)
+    params = SamplingParams(**{"max_tokens": None} | said)
     request = SimpleNamespace(sampling_params=params, prompt_token_ids=[5] * prompt_len)
     check_prompt(request, server_of(record))  # type: ignore[arg-type]
 
@@ -265,7 +283,9 @@ def _form(asked: dict[str, Any]) -> None:
 
 
 def _is_worded(said: dict[str, Any]) -> bool:
-    return "diffusion_keywords" in said.get("extra_args", {})
+    """Or laid: what excludes a form is found before the form is read."""
+    fields = ("keywords", "seed_canvas", "read_only", "constrained")
+    return any(f"diffusion_{name}" in said.get("extra_args", {}) for name in fields)
 
 
 def _shown(said: dict[str, Any]) -> str:

@@ -47,6 +47,7 @@ def sent(packed: Any) -> Any:
         (LLADA, {"guidance_scale": 1.5}),
         (LLADA2, {"preset": "quality"}),
         (SDAR, {"effort": "low", "policy": "entropy"}),
+        (SDAR, {"seed_canvas": [7, 3, 8], "pinned": [2, 0]}),
     ],
 )
 def test_the_engine_gets_what_was_parsed(record: FamilyRecord, fields: dict[str, Any]) -> None:
@@ -55,10 +56,11 @@ def test_the_engine_gets_what_was_parsed(record: FamilyRecord, fields: dict[str,
     compiled = {"digest": "x", "ending": [1, 2], "tokens": {"a": ["<i4", [1], b"\0\0\0\1"]}}
     for asked in (parsed, replace(parsed, compiled=compiled, reasoning_ended=True)):
         got = received(sent(asked.pack(plan)), plan)
-        assert (got.decode, got.compiled, got.reasoning_ended) == (
+        assert (got.decode, got.compiled, got.reasoning_ended, got.seed) == (
             asked.decode,
             asked.compiled,
             asked.reasoning_ended,
+            asked.seed,
         )
     assert (parsed.pack(plan) is None) == (not fields)
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from vllm_diffusion.batch.device import slot_array
+from vllm_diffusion.batch.laid import Asked, LaidTokens
 from vllm_diffusion.denoise.policies import POLICIES, POLICY_INDEX
 from vllm_diffusion.request.parsed import ParsedRequest
 from vllm_diffusion.request.plan import DecodePlan
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
     from vllm.v1.core.sched.output import NewRequestData
 
+DRAFT_THRESHOLD = POLICIES["confidence"].default_threshold
+"""Of drafts, where the policy's own bound is no probability."""
 POLICY_NAMES = tuple(POLICIES)
 NO_TOKEN = -1
 
@@ -55,6 +58,7 @@ class RequestParams:
         self.is_followed = np.zeros(num_slots, dtype=np.bool_)
         self.guidance = np.zeros(num_slots, dtype=np.float32)
         self.prompt_len = np.zeros(num_slots, dtype=np.int64)
+        self.laid = LaidTokens(num_slots, plan.mask_id)
         self.stop_ids = slot_array((num_slots, 4), torch.int64)
         self.stop_ids.np.fill(NO_TOKEN)
         # Dummy batches index slots that no request has filled.
@@ -88,7 +92,13 @@ class RequestParams:
         self.seed.np[slot] = (
             sampling.seed if sampling.seed is not None else zlib.crc32(request.req_id.encode())
         )
-        self._write_stop_ids(slot, [id for id in stop_ids(sampling) if id < self.vocab_size])
+        stops = [id for id in stop_ids(sampling) if id < self.vocab_size]
+        self._write_stop_ids(slot, stops)
+        is_share = decode.policy == "confidence"
+        threshold = decode.threshold if is_share else DRAFT_THRESHOLD
+        seed = parsed.seed
+        asked = Asked(seed, threshold, stops) if seed is not None and seed.tokens else None
+        self.laid.add(slot, asked)
 
     def _write_stop_ids(self, slot: int, ids: list[int]) -> None:
         num_slots, width = self.stop_ids.np.shape
@@ -105,9 +115,11 @@ class RequestParams:
         self.block_length.np[slot] = self.plan.canvas_length
         self.max_len.np[slot] = 0
         self.guidance[slot] = 0
+        self.laid.add(slot, None)
 
     def copy_to_device(self) -> None:
         """Make what was written visible to the next step."""
+        self.laid.copy_to_device()
         for values in (
             self.policy,
             self.threshold,

@@ -8,5 +8,6 @@ Torch alone; batched over requests; no host sync.
 - ``accept``, ``schedule``, ``policies``: which positions are accepted
 - ``converge``, ``edit``, ``verify``: when a block is finished; edits; drafts against the causal
   mode
+- ``laid``: tokens that stand in a canvas before it is denoised
 - ``rules``: what some requests ask of a step beside a policy: seeds, sub-blocks, chance
 """

@@ -94,7 +94,7 @@ def move_second_sequences(inputs: Inputs, offset: NDArray[np.int64]) -> Tensor:
 
 
 def fill_whole_sequence(inputs: Inputs, hides_prompt_T: Tensor | None = None) -> None:
-    """Known tokens, then the canvas, then masks: what a full-attention model reads.
+    """Known tokens, then the canvas, then masks and held tokens: what a full-attention model reads.
 
     ``hides_prompt_T`` (bool) marks tokens of sequences whose prompt is masked.
     """
@@ -107,8 +107,12 @@ def fill_whole_sequence(inputs: Inputs, hides_prompt_T: Tensor | None = None) ->
     length = canvas.tokens_SL.shape[1]
     offset_T = position_T - total_T
     canvas_T = canvas.tokens_SL[slot_T, offset_T.clamp(0, length - 1)]
-    # Behind the canvas's own block its tokens are masks as well.
-    unknown_T = torch.where(offset_T < length, canvas_T, canvas.mask_id)
+    # Behind the canvas's own block its tokens are masks as well, but for what is held.
+    behind_T: Tensor | int = canvas.mask_id
+    laid = inputs.params.laid
+    if laid.are_asked(inputs.view.slot_R):
+        behind_T = laid.pinned_at(slot_T, position_T - inputs.states.prompt_len.gpu[slot_T])
+    unknown_T = torch.where(offset_T < length, canvas_T, behind_T)
     inputs.put(torch.where(offset_T < 0, history_T, unknown_T))
 
 

@@ -2,6 +2,7 @@
 
 - ``params``, ``effort``, ``lexical``: its ``diffusion_*`` fields, levels of effort, its words
 - ``sampling``: sampling fields that vLLM lacks
+- ``seed_canvas``: what it lays into its output before that is decoded
 - ``plan``: how a loaded checkpoint is decoded, and what wins over what
 - ``parsed``: all of it as one object, and what of it travels to the engine
 - ``conflicts``, ``features``: what excludes what and why, a table; how each is recognised

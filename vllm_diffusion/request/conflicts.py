@@ -84,6 +84,18 @@ _WALKED = (
 )
 """What a text that is followed token by token cannot honour."""
 
+_LAID = tuple(
+    Conflict(
+        name,
+        "the text would be held to two things, which nothing makes meet; leave one of them out",
+        "does not go together with {one}",
+        "field",
+        names_other=True,
+    )
+    for name in ("form", "words", "thinking_token_budget")
+)
+"""What a canvas that a request lays cannot be had with."""
+
 CONFLICTS: dict[str, tuple[Conflict, ...]] = {
     "unread prompt": tuple(
         Conflict(
@@ -118,6 +130,46 @@ CONFLICTS: dict[str, tuple[Conflict, ...]] = {
             "it could end the text too early; leave one of the two out",
             TOGETHER,
             "value",
+        ),
+    ),
+    "seed canvas": (
+        *_LAID,
+        Conflict(
+            "speculation",
+            "policy 'self_speculation' verifies drafts of its own from left to right; take another "
+            "diffusion_policy",
+            "does not go together with {one}",
+            "field",
+            names_other=True,
+        ),
+    ),
+    "drafted canvas": (
+        Conflict(
+            "bad_words",
+            "tokens that are kept together could make a word; pin them, or leave {one} out",
+            "does not go together with {one}",
+            "field",
+            names_other=True,
+        ),
+    ),
+    "read-only canvas": (
+        *_LAID,
+        Conflict(
+            "min_tokens",
+            "no token ends a canvas that is read only; leave {one} out",
+            "does not go together with {one}",
+            "field",
+            names_other=True,
+        ),
+    ),
+    "constrained canvas": (
+        *_LAID,
+        Conflict(
+            "allowed_token_ids",
+            "logprob_token_ids are what is allowed; leave one of the two out",
+            "does not go together with {one}",
+            "field",
+            names_other=True,
         ),
     ),
     "thinking_token_budget": (

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vllm_diffusion.family.record import FamilyRecord
     from vllm_diffusion.request.params import DecodeParams
     from vllm_diffusion.request.parsed import ParsedRequest
+    from vllm_diffusion.request.seed_canvas import SeedCanvas
 
 
 class Found(NamedTuple):
@@ -32,6 +33,7 @@ class Asked:
     """vLLM's sampling parameters."""
     parsed: ParsedRequest
     record: FamilyRecord
+    mask_id: int = -1
     forced_end: frozenset[int] = frozenset()
     """Tokens with which a budget ends thoughts."""
     covers_reasoning: bool = False
@@ -151,6 +153,26 @@ def _end_forbidden(asked: Asked) -> Found | None:
     return Found("bad_words", asked.params.bad_words) if is_hit else None
 
 
+def _laid(name: str, is_asked: Callable[[SeedCanvas], object]) -> Feature:
+    """Something of what is laid into the output."""
+
+    def found(asked: Asked) -> Found | None:
+        seed = asked.parsed.seed
+        if seed is None or not is_asked(seed):
+            return None
+        return Found(PREFIX + name, asked.parsed.sent.get(PREFIX + name))
+
+    return found
+
+
+def _drafted(asked: Asked) -> Found | None:
+    """Tokens are laid that are not held."""
+    seed = asked.parsed.seed
+    if seed is None or not seed.has_drafts(asked.mask_id):
+        return None
+    return Found(f"{PREFIX}seed_canvas", list(seed.tokens))
+
+
 def _must_call(calls: Calls) -> bool:
     return calls.choice not in (None, "auto")
 
@@ -185,6 +207,10 @@ FEATURES: dict[str, Feature] = {
     "end not allowed": _end_not_allowed,
     "end forbidden": _end_forbidden,
     **{f"sent {name}": _sent(name) for name in EDITS},
+    "seed canvas": _laid("seed_canvas", lambda seed: seed.tokens),
+    "drafted canvas": _drafted,
+    "read-only canvas": _laid("read_only", lambda seed: seed.read_only),
+    "constrained canvas": _laid("constrained", lambda seed: seed.constrained),
     # Of bodies with functions.
     "words of answer": lambda calls: Found(calls.words, None) if calls.words else None,
     "form of answer": lambda calls: Found(calls.form, None) if calls.form else None,

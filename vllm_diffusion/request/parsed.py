@@ -16,14 +16,25 @@ from typing import Any
 
 from vllm_diffusion.request.field_errors import PREFIX, InvalidFieldError
 from vllm_diffusion.request.lexical import LEXICAL_PARSERS, LexicalConstraints, read_lexical
-from vllm_diffusion.request.params import DecodeParams, read_fields
+from vllm_diffusion.request.params import DecodeParams, check_block_length, read_fields
 from vllm_diffusion.request.plan import DecodePlan
 from vllm_diffusion.request.sampling import read_sampling
+from vllm_diffusion.request.seed_canvas import (
+    SEED_PARSERS,
+    SeedCanvas,
+    canvas_length,
+    read_seed_canvas,
+)
 
 PARSED = "_diffusion"
 """The key of ``extra_args``."""
-VERSION = 2
+VERSION = 3
 """Of the packed form; raised when its items change."""
+ELSEWHERE = "vllm_diffusion's front end"
+NOT_PASSED = (
+    "and this request has not passed through one; send it to a server or an LLM() where the plugin "
+    "is loaded"
+)
 _DECODE = tuple(each.name for each in dataclasses.fields(DecodeParams))
 
 
@@ -38,6 +49,8 @@ class ParsedRequest:
     """What is held to the constraint starts with the output, whatever the prompt says."""
     watcher: int = 0
     """Who gets the request's frames, a number of the front end's; 0 for nobody."""
+    seed: SeedCanvas | None = None
+    """What is laid into the output before it is decoded."""
 
     # The rest does not travel: the front end alone asks for it.
     sent: Mapping[str, Any] = field(default_factory=dict)
@@ -67,10 +80,11 @@ class ParsedRequest:
     def pack(self, plan: DecodePlan) -> list[Any] | None:
         """As values that any serializer takes; None of a request that asks for nothing."""
         is_default = self.decode is plan.defaults or self.decode == plan.defaults
-        if is_default and self.compiled is None and not self.watcher:
+        seed = None if self.seed is None else self.seed.pack()
+        if is_default and self.compiled is None and not self.watcher and seed is None:
             return None
         decode = None if is_default else [getattr(self.decode, name) for name in _DECODE]
-        return [VERSION, decode, self.compiled, self.reasoning_ended, self.watcher]
+        return [VERSION, decode, self.compiled, self.reasoning_ended, self.watcher, seed]
 
 
 def parse(extra_args: Mapping[str, Any] | None, plan: DecodePlan) -> ParsedRequest:
@@ -83,9 +97,18 @@ def parse(extra_args: Mapping[str, Any] | None, plan: DecodePlan) -> ParsedReque
     sent = {key: value for key, value in (extra_args or {}).items() if key.startswith(PREFIX)}
     if not sent:
         return ParsedRequest(decode=plan.defaults)
-    fields = read_fields(sent, prefix=PREFIX, beside=LEXICAL_PARSERS)
-    decode = plan.resolved(fields)
-    return ParsedRequest(decode=decode, sent=sent, fields=fields, lexical=read_lexical(sent))
+    fields = read_fields(sent, prefix=PREFIX, beside=(*LEXICAL_PARSERS, *SEED_PARSERS))
+    if (width := canvas_length(sent, fields)) is not None:
+        served = plan.defaults.block_length
+        check_block_length(f"{PREFIX}canvas_length", width, served, plan.record)
+        fields["block_length"] = width
+    return ParsedRequest(
+        decode=plan.resolved(fields),
+        seed=read_seed_canvas(sent, plan.mask_id),
+        sent=sent,
+        fields=fields,
+        lexical=read_lexical(sent),
+    )
 
 
 def received(params: Any, plan: DecodePlan) -> ParsedRequest:
@@ -103,30 +126,30 @@ def received(params: Any, plan: DecodePlan) -> ParsedRequest:
     if packed is not None:
         return _unpacked(packed, plan)
     parsed = parse(params.extra_args, plan)
+    if parsed.seed is not None and (parsed.seed.read_only or parsed.seed.constrained):
+        name = PREFIX + ("read_only" if parsed.seed.read_only else "constrained")
+        raise InvalidFieldError(name, parsed.sent[name], f"{ELSEWHERE} reads it, {NOT_PASSED}")
     asked = params.structured_outputs
     if parsed.lexical is not None or (asked is not None and not asked.all_constraints_none()):
         name = "structured_outputs" if parsed.lexical is None else parsed.lexical_field
         value = asked if parsed.lexical is None else parsed.sent[name]
-        remedy = (
-            "vllm_diffusion's front end compiles it, and this request has not passed through one; "
-            "send it to a server or an LLM() where the plugin is loaded"
-        )
-        raise InvalidFieldError(name, value, remedy)
+        raise InvalidFieldError(name, value, f"{ELSEWHERE} compiles it, {NOT_PASSED}")
     return parsed
 
 
 def _unpacked(packed: Any, plan: DecodePlan) -> ParsedRequest:
-    if not isinstance(packed, (list, tuple)) or len(packed) != 5 or packed[0] != VERSION:
+    if not isinstance(packed, (list, tuple)) or len(packed) != 6 or packed[0] != VERSION:
         raise ValueError(
             f"extra_args[{PARSED!r}] is not what this version of vllm_diffusion packs; run the "
             "same version in front end and engine, and leave the key to it"
         )
-    _, decode, compiled, reasoning_ended, watcher = packed
+    _, decode, compiled, reasoning_ended, watcher, seed = packed
     return ParsedRequest(
         decode=plan.defaults if decode is None else _decode(decode),
         compiled=compiled,
         reasoning_ended=reasoning_ended,
         watcher=watcher,
+        seed=SeedCanvas.unpack(seed),
     )
 
 

@@ -16,6 +16,7 @@ from vllm_diffusion.sampling.logit_bias import LogitBias
 from vllm_diffusion.sampling.min_p import MinP
 from vllm_diffusion.sampling.min_tokens import MinTokens
 from vllm_diffusion.sampling.penalties import PenaltiesOp
+from vllm_diffusion.sampling.pinned_text import PinnedText
 from vllm_diffusion.sampling.top_k_top_p import TopKTopP
 from vllm_diffusion.sampling.top_n_sigma import TopNSigma
 
@@ -23,10 +24,11 @@ LOGITS_OPS: tuple[type[LogitsOp], ...] = (
     AllowedIds,
     LogitBias,
     MinTokens,
+    PinnedText,
     PenaltiesOp,
     BadWordsOp,
 )
-"""vLLM's order."""
+"""vLLM's order; it has no ``PinnedText``, which forbids what ``MinTokens`` does."""
 
 CUTS: tuple[type[SlotCut], ...] = (TopNSigma, MinP, TopKTopP)
 """vLLM's order; a cut of raw logits comes before the temperature, the others behind it."""

@@ -7,8 +7,8 @@
 - ``admission`` with ``fields``, ``forms`` and ``templates``: what would be ignored is refused;
   ``refusal``: in which words
 - ``tool_grammar``, ``reasoning``: the form of calls; levels of effort
-- ``validation`` with ``sampling_fields`` and ``structured``: a request is parsed and checked, for
-  ``LLM()`` too; ``taken``: how it travels from there to the engine
+- ``validation`` with ``sampling_fields``, ``seed_canvas`` and ``structured``: a request is parsed
+  and checked, for ``LLM()`` too; ``taken``: how it travels from there to the engine
 - ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told

@@ -53,8 +53,9 @@ def resolve_effort(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
     keep(params, parsed)
     decode = parsed.decode
     markers = markers_of(vllm_config)
-    # An end that is forced can be followed by neither drafts nor edits.
-    if markers is not None and decode.policy != "self_speculation" and not decode.edits:
+    # An end that is forced can be followed by neither drafts nor edits, nor by what is laid.
+    is_free = decode.policy != "self_speculation" and not decode.edits and parsed.seed is None
+    if markers is not None and is_free:
         prompt = request.prompt_token_ids or []
         room = vllm_config.model_config.max_model_len - len(prompt)
         _budgeted(params, levels[level].budget, prompt, markers, room)

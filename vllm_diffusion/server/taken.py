@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.request.params import PREFIX, InvalidFieldError
 from vllm_diffusion.request.parsed import PARSED, ParsedRequest, parse
+from vllm_diffusion.request.seed_canvas import SEED_PARSERS
 from vllm_diffusion.server.refusal import refused_field
 from vllm_diffusion.server.watching import watched
 from vllm_diffusion.startup.serving import plan_of
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
     from vllm_diffusion.request.plan import DecodePlan
+
+OURS = frozenset(PREFIX + name for name in SEED_PARSERS)
+"""Keys that vLLM would check as well, by the one canvas that its own models have."""
 
 
 def known(params: SamplingParams) -> ParsedRequest | None:
@@ -42,7 +46,8 @@ def parsed_of(params: SamplingParams, model_config: ModelConfig) -> ParsedReques
 
 def keep(params: SamplingParams, parsed: ParsedRequest) -> None:
     """Carry a parsed request, in the place of another."""
-    params.extra_args = {**(params.extra_args or {}), PARSED: parsed}
+    others = {key: value for key, value in (params.extra_args or {}).items() if key not in OURS}
+    params.extra_args = {**others, PARSED: parsed}
 
 
 def hand_over(params: SamplingParams, parsed: ParsedRequest, plan: DecodePlan) -> None:

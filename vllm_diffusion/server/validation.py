@@ -17,6 +17,7 @@ from vllm_diffusion.request.features import Asked, is_said
 from vllm_diffusion.request.params import PREFIX
 from vllm_diffusion.server.refusal import refuse, refused, refused_pair
 from vllm_diffusion.server.sampling_fields import contradiction
+from vllm_diffusion.server.seed_canvas import check_laid, check_seed, settle
 from vllm_diffusion.server.structured import check_structured
 from vllm_diffusion.server.taken import keep, known, parsed_of
 from vllm_diffusion.startup.serving import plan_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from vllm_diffusion.request.parsed import ParsedRequest
 
+LAID = ("seed canvas", "drafted canvas", "read-only canvas", "constrained canvas")
 UNSUPPORTED: dict[str, str] = {
     "trace_decode_token_ids": "a canvas cannot replay a trace; leave it out",
 }
@@ -51,6 +53,7 @@ def take(
         parsed = validate(params, model_config)
         check_structured(params, model_config, parsed)
     taken = copy(params)
+    settle(taken, parsed)
     keep(taken, replace(parsed, reasoning_ended=True) if reasoning_ended else parsed)
     return taken
 
@@ -75,9 +78,10 @@ def validate(params: SamplingParams, model_config: ModelConfig) -> ParsedRequest
     if params.seed is not None and not -(2**63) <= params.seed < 2**63:
         raise refuse("seed", params.seed, "it must be a signed 64-bit integer")
     plan, parsed = plan_of(model_config), parsed_of(params, model_config)
-    asked = Asked(params=params, parsed=parsed, record=plan.record)
-    if refusal := conflict(asked, "unread prompt", "speculation", "words"):
+    asked = Asked(params=params, parsed=parsed, record=plan.record, mask_id=plan.mask_id)
+    if refusal := conflict(asked, "unread prompt", "speculation", "words", *LAID):
         raise refused_pair(refusal)
+    check_seed(params, parsed, model_config)
     if impossible := contradiction(params, plan.mask_id):
         raise refuse(*impossible, NOT_HONOURED)
     return parsed
@@ -88,7 +92,7 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
 
     Raises:
         VLLMValidationError: the prompt does not fit twice, as guidance needs it; words or lengths
-            that no output satisfies, which is known only now.
+            that no output satisfies, which is known only now; a seed that does not fit.
     """
     model_config = vllm_config.model_config
     params = request.sampling_params
@@ -111,6 +115,7 @@ def check_prompt(request: EngineCoreRequest, vllm_config: VllmConfig) -> None:
             )
     if impossible := contradiction(params, plan.mask_id, num_free=longest - prompt_len):
         raise refuse(*impossible, NOT_HONOURED)
+    check_laid(params, parsed, num_free=longest - prompt_len, mask_id=plan.mask_id)
     _check_end(params, parsed)
     if params.thinking_token_budget is not None and (
         refusal := conflict(_with_budget(params, parsed, vllm_config), "thinking_token_budget")

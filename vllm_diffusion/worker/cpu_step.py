@@ -97,6 +97,7 @@ class CpuStep:
             and not np.isfinite(params.edit_threshold.np[slot])
             and not params.keeps_cache[slot]
             and not params.guidance[slot]
+            and not params.laid.is_laid_S[slot]
             and not has_rule
         )
         is_held = bool(params.is_followed[slot])

@@ -154,6 +154,7 @@ class BlockDiffusionState(ModelState):
         ) or ParsedRequest(decode=self.plan.defaults)  # as the scheduler has it then
         self.params.add(req_index, new_req_data, parsed)
         self.canvas.clear(req_index)
+        self._lay(req_index, new_req_data)
         self.is_drafted_S[req_index] = False
         if self.sampler is not None:
             self.sampler.frames.watch(req_index, bool(parsed.watcher))
@@ -161,6 +162,18 @@ class BlockDiffusionState(ModelState):
             req_index,
             new_req_data.req_id,
             lambda: self.grammars.add(req_index, new_req_data, parsed, self.canvas),
+        )
+
+    def _lay(self, slot: int, request: NewRequestData) -> None:
+        """Lay the first canvas; a request that lost its K and V has emitted some already."""
+        known = len(request.prefill_token_ids or request.prompt_token_ids or ())
+        block = int(self.params.block_length.np[slot])
+        self.params.laid.start(
+            slot,
+            self.canvas,
+            known - int(self.params.prompt_len[slot]),
+            self.mask_group.canvas_width(known, block),
+            has_seed=self.record.has_seed and bool(self.mask_group.starts_block(known, block)),
         )
 
     def remove_request(self, req_id: str) -> None:

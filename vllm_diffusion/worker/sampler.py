@@ -18,10 +18,12 @@ from vllm.v1.worker.gpu.sample.output import SamplerOutput
 from vllm.v1.worker.gpu.states import RequestState
 
 from vllm_diffusion.batch.canvases import Canvases, CanvasTensors, canvases_of
+from vllm_diffusion.batch.device import to_device
 from vllm_diffusion.batch.slots import RequestParams
 from vllm_diffusion.batch.view import view_batch
 from vllm_diffusion.denoise.canvas import Canvas
 from vllm_diffusion.denoise.edit import EditParams
+from vllm_diffusion.denoise.laid import Laid, own_prob
 from vllm_diffusion.denoise.random import uniform
 from vllm_diffusion.denoise.rules import Chances, Seeds, SubBlocks
 from vllm_diffusion.denoise.sample import candidates
@@ -206,19 +208,17 @@ class DiffusionSampler:
         if constrained is not None:
             texts, draws = constrained.texts(logits_NV, tokens_BL, masked_BL, draws)
         last_row_B1 = (batch.num_rows_B - 1)[:, None]
-        answer = candidates(
-            logits_NV,
-            batch.row_start_B[:, None] + torch.minimum(self.position_L, last_row_B1),
-            self.plan.mask_id,
-            draws,
-        )
+        row_BL = batch.row_start_B[:, None] + torch.minimum(self.position_L, last_row_B1)
+        answer = candidates(logits_NV, row_BL, self.plan.mask_id, draws)
+        laid = None
+        if self.params.laid.are_asked(batch.host.slot_B):
+            laid = self._laid(batch, own_prob(logits_NV, row_BL, tokens_BL, answer), step_B)
         if texts is not None:
             answer = texts.over(answer)
             tokens_BL, masked_BL = texts.fill(tokens_BL, masked_BL)
         params = self._step_params(batch)
         rules = self._rules(batch, step_B, params.policies)
-        if constrained is not None:
-            rules.append(constrained)
+        rules += [rule for rule in (constrained, laid) if rule is not None]
         result = denoise(tokens_BL, masked_BL, step_B, answer, params, rules)
         num_emitted_B = result.num_emitted_B
         # A finished block makes room for a fresh canvas.
@@ -236,12 +236,40 @@ class DiffusionSampler:
             is_done_B1 = (num_emitted_B > 0)[:, None]
         if constrained is not None:
             next_BL, masked_BL = constrained.start_next(num_emitted_B, next_BL, masked_BL)
+        if laid is not None:
+            next_BL, masked_BL = self._lay_next(laid, batch, num_emitted_B, next_BL, masked_BL)
         canvas.tokens_SL[slot_B] = next_BL
         canvas.masked_SL[slot_B] = masked_BL
         canvas.step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, next_step_B)
         if result.post_step_B is not None:
             canvas.post_step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, result.post_step_B)
         return new_BL, num_emitted_B
+
+    def _laid(self, batch: CanvasTensors, prob_BL: Tensor, step_B: Tensor) -> Laid:
+        """What the step has to heed of what requests have laid into their canvases."""
+        is_laid = self.params.laid.is_laid_S[batch.host.slot_B]
+        is_laid_B = to_device(is_laid.astype(np.int64), self.device).bool()
+        return self.params.laid.rule(batch.slot_B, is_laid_B, prob_BL, batch.num_rows_B, step_B)
+
+    def _lay_next(
+        self,
+        laid: Laid,
+        batch: CanvasTensors,
+        num_emitted_B: Tensor,
+        next_BL: Tensor,
+        masked_BL: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The canvases with what is laid into those that start afresh."""
+        prompt_len = self.params.prompt_len[batch.host.slot_B]
+        return self.params.laid.start_next(
+            laid,
+            batch.slot_B,
+            (next_BL, masked_BL),
+            num_emitted_B > 0,
+            batch.total_len_B + num_emitted_B - to_device(prompt_len, self.device),
+            batch.block_length_B,
+            has_seed=self.plan.record.has_seed,
+        )
 
     def _step_params(self, batch: CanvasTensors) -> StepParams:
         params, slot_B = self.params, batch.slot_B
