@@ -19,6 +19,8 @@ Worker: ``worker`` (the step on vLLM's runner), ``batch``, ``sampling``, ``model
 None, torch alone: ``denoise`` (the denoising step: start there), ``mask_groups`` (which tokens see
 which), ``structured`` (what texts are held to), ``kernels`` (operations in torch and in C++)
 
+None, Python alone: ``decisions`` (questions with a closed set of answers)
+
 ``cli``, ``doctor`` and ``cluster`` are the command ``vllm-diffusion``.
 """
 

@@ -301,6 +301,31 @@ CONTACTS = (
         ),
     ),
     Contact(
+        name="decision_reads",
+        kind="inside",
+        targets=(
+            f"{ENTRY}.serve.utils.api_utils.with_cancellation",
+            "vllm.renderers.online_renderer.OnlineRenderer.render_chat",
+            f"{ENTRY}.openai.models.serving.OpenAIServingModels.is_base_model",
+            f"{ENTRY}.openai.models.serving.OpenAIServingModels.model_name",
+            f"{ENTRY}.openai.models.serving.OpenAIServingModels.lora_requests",
+            f"{ENGINE}.async_llm.AsyncLLM.generate",
+        ),
+        what="Questions become chats, and their answers' first tokens are read.",
+        why="vLLM's own route of decisions answers for a list of architectures, which has none of "
+        "this package's",
+        acts="API server, in endpoints/decisions.py and endpoints/label_reads.py",
+        breaks="Decisions fail, or go on when a client has gone",
+        remove="vLLM's decisions take a model's own strategy",
+        checks=(
+            Takes("vllm.renderers.online_renderer.OnlineRenderer.render_chat", ("request",)),
+            Takes(
+                f"{ENGINE}.async_llm.AsyncLLM.generate",
+                ("prompt", "sampling_params", "request_id", "prompt_text", "lora_request"),
+            ),
+        ),
+    ),
+    Contact(
         name="metrics_recorder",
         kind="override",
         targets=("vllm.v1.spec_decode.metrics.SpecDecodingProm",),

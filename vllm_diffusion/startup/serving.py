@@ -16,6 +16,7 @@ from vllm.logger import init_logger
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
 from vllm.platforms import current_platform
 
+from vllm_diffusion.decisions.calibration import temperatures_of
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
 from vllm_diffusion.request.plan import DecodePlan, make_plan
@@ -221,6 +222,7 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
         plan = with_one_block_length(vllm_config, _resolve_plan(vllm_config))
         vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
         _refuse_unsupported(vllm_config)
+        temperatures_of(vllm_config.additional_config)
         check_composition(vllm_config, plan)
         _fit_ray(vllm_config.parallel_config)
         _fit(vllm_config, plan)
