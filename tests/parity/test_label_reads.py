@@ -18,7 +18,7 @@ from tests.parity.families import FAMILIES, Family, FamilyYardstick
 from tests.parity.references import block_causal, causal_context
 from tests.parity.references.choose import without
 from vllm_diffusion.decisions.asked import Decision, Option, Question
-from vllm_diffusion.decisions.reading import Asking, Seen, spent_on
+from vllm_diffusion.decisions.reading import Asking, Read, Seen, spent_on
 from vllm_diffusion.decisions.trie import Tokens, with_end
 from vllm_diffusion.family import rows as families
 from vllm_diffusion.mask_groups.block_causal import BlockCausal
@@ -71,14 +71,13 @@ def brute_force(
     ]
 
 
-def ask(engine: Engine, asking: Asking) -> list[Seen]:
-    """All reads of a question at once."""
-    from vllm_diffusion.endpoints.label_reads import params_of, seen_of
+def ask(engine: Engine, reads: Sequence[Read]) -> list[Seen]:
+    """All reads at once."""
+    from vllm_diffusion.server.label_reads import params_of, seen_of
     from vllm_diffusion.startup.serving import plan_of
 
     plan = plan_of(engine.engine.vllm_config.model_config)
     first: dict[str, Seen] = {}
-    reads = asking.reads()
     for number, read in enumerate(reads):
         params = params_of(read, plan)
         engine.engine.add_request(str(number), {"prompt_token_ids": list(read.prompt)}, params)
@@ -113,7 +112,7 @@ def compare(
     decision = Decision(
         shape="system_one", state="", state_field="state", questions=(asking.question,)
     )
-    (answer,) = spent_on(decision, [asking], ask(engine, asking), {}).answers
+    (answer,) = spent_on(decision, [asking], ask(engine, asking.reads()), {}).answers
     logs = brute_force(yardstick, family, prompt, asking.options)
     total = math.fsum(map(math.exp, logs))
     assert answer.label_mass == pytest.approx(total, **NEAR)
@@ -179,3 +178,21 @@ def test_all_of_a_vocabulary(
     assert len(asking.nodes) > 1 or len(options) <= 128
     compare(engine, yardstick, family, prompt, asking)
     assert sum(math.exp(float(logs[token])) for (token,) in options) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_text_token_by_token(
+    served: tuple[Family, Callable[[], Engine], FamilyYardstick],
+) -> None:
+    """Each token of a text, with what is behind it masked; and one more."""
+    from vllm_diffusion.server.likelihood import reads_of
+
+    family, fresh, yardstick = served
+    engine = fresh()
+    text = list(random_tokens(37, 11))
+    *known, more = ask(engine, reads_of(text, 1))
+    for k, seen in enumerate(known, start=1):
+        logs = next_logs(yardstick, family, text[:k], len(text) - k)
+        assert seen.logs[text[k]] == pytest.approx(float(logs[text[k]]), **NEAR)
+        assert seen.top_log == pytest.approx(float(logs.max()), **NEAR)
+    logs = next_logs(yardstick, family, text, 1)
+    assert more.top_log == pytest.approx(float(logs.max()), **NEAR)

@@ -18,6 +18,8 @@ import pytest
 from tests.server.client import Client, together
 from tests.server.conftest import healthy
 from tests.server.counters import Counters, eventually
+from tests.server.likelihood_probes import ASKED
+from tests.server.likelihood_probes import REFUSED as UNSCORED
 from tests.server.own_routes import switch_on
 from tests.server.process import ServerProcess
 from tests.unit.test_decisions import OPENAI, REFUSED, SGLANG, SYSTEM_ONE
@@ -222,16 +224,68 @@ def test_together_as_alone(client: Client) -> None:
 
 def test_a_client_that_hangs_up(client: Client) -> None:
     """The reads that nobody waits for are aborted."""
-    name = "request_success_total"
-    before = Counters.read(client.url)(name, finished_reason="abort")
-    questions = {f"q{i}": CAT_OR_DOG | {"instructions": f"Number {i}?"} for i in range(300)}
+    num_questions = 300
+    questions = {
+        f"q{i}": CAT_OR_DOG | {"instructions": f"Number {i}?"} for i in range(num_questions)
+    }
     body = json.dumps({"state": f"gone {STATE}", "questions": questions}).encode()
     host, port = client.url.removeprefix("http://").split(":")
+
+    def count(name: str) -> float:
+        return Counters.read(client.url)(name)
+
+    steps = "diffusion_num_denoising_steps_total"
+    before = count(steps)
     with socket.create_connection((host, int(port))) as gone:
         head = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         gone.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        assert eventually(lambda: Counters.read(client.url)("num_requests_running") > 0)
-    now = lambda: Counters.read(client.url)  # noqa: E731
-    assert eventually(lambda: now()("num_requests_running") == 0)
-    assert eventually(lambda: now()(name, finished_reason="abort") > before)
+        assert eventually(lambda: count("num_requests_waiting") > 0)
+    assert eventually(lambda: count("num_requests_running") + count("num_requests_waiting") == 0)
     decide(client, {"state": "a", "questions": {"q": CAT_OR_DOG}})
+    assert eventually(lambda: count(steps) > before)
+    assert count(steps) - before < num_questions
+
+
+@pytest.mark.parametrize("name", UNSCORED)
+def test_what_does_not_go_with_a_likelihood(client: Client, name: str) -> None:
+    fields, parameter = UNSCORED[name]
+    status, said = client.post("/v1/completions", ASKED | {"model": client.model} | fields)
+    assert (status, said["error"]["param"]) == (400, parameter), said
+    status, _ = client.post("/v1/completions", ASKED | {"model": client.model})
+    assert status == 200
+
+
+def test_a_refusal_says_how_to_ask(client: Client) -> None:
+    body = {name: value for name, value in ASKED.items() if name != "vllm_xargs"}
+    status, said = client.post("/v1/completions", body | {"model": client.model})
+    assert (status, said["error"]["param"]) == (400, "echo")
+    assert "diffusion_likelihood" in said["error"]["message"]
+
+
+def test_a_text_is_scored_as_it_is_read(client: Client) -> None:
+    """Each log-probability is that of a completion's first token behind the text before it."""
+    body = ASKED | {"model": client.model, "max_tokens": 1}
+    status, said = client.post("/v1/completions", body)
+    assert status == 200, said
+    scores = said["choices"][0]["logprobs"]
+    ids = tokens_of(client, ASKED["prompt"])
+    assert len(scores["tokens"]) == len(scores["token_logprobs"]) == len(ids) + 1
+    assert scores["token_logprobs"][0] is None
+    assert said["choices"][0]["text"].startswith(ASKED["prompt"])
+    for k in range(1, len(ids)):
+        direct = client.completion(
+            ids[:k],
+            max_tokens=1,
+            diffusion_max_steps=1,
+            logprobs=1,
+            logprob_token_ids=[ids[k]],
+        )
+        tops = direct.choices[0].logprobs.top_logprobs[0]
+        assert scores["token_logprobs"][k] == pytest.approx(
+            tops[scores["tokens"][k]], rel=1e-3, abs=1e-4
+        )
+        assert max(scores["top_logprobs"][k].values()) >= scores["token_logprobs"][k]
+    several = client.post("/v1/completions", body | {"prompt": [ids, ids[:3]]})[1]
+    assert several["choices"][1]["logprobs"]["token_logprobs"][:3] == pytest.approx(
+        scores["token_logprobs"][:3], nan_ok=True
+    )

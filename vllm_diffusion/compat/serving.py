@@ -305,16 +305,21 @@ CONTACTS = (
         kind="inside",
         targets=(
             f"{ENTRY}.serve.utils.api_utils.with_cancellation",
+            "vllm.inputs.tokens_input",
             "vllm.renderers.online_renderer.OnlineRenderer.render_chat",
             f"{ENTRY}.openai.models.serving.OpenAIServingModels.is_base_model",
             f"{ENTRY}.openai.models.serving.OpenAIServingModels.model_name",
             f"{ENTRY}.openai.models.serving.OpenAIServingModels.lora_requests",
             f"{ENGINE}.async_llm.AsyncLLM.generate",
+            f"{COMPLETIONS}.serving.OpenAIServingCompletion.render_completion_request",
+            f"{COMPLETIONS}.protocol.CompletionResponse",
         ),
-        what="Questions become chats, and their answers' first tokens are read.",
+        what="Questions become chats, and their answers' first tokens are read, as are the tokens "
+        "of texts that are scored.",
         why="vLLM's own route of decisions answers for a list of architectures, which has none of "
         "this package's",
-        acts="API server, in endpoints/decisions.py and endpoints/label_reads.py",
+        acts="API server, in endpoints/decisions.py, server/label_reads.py and "
+        "server/likelihood.py",
         breaks="Decisions fail, or go on when a client has gone",
         remove="vLLM's decisions take a model's own strategy",
         checks=(
@@ -322,6 +327,10 @@ CONTACTS = (
             Takes(
                 f"{ENGINE}.async_llm.AsyncLLM.generate",
                 ("prompt", "sampling_params", "request_id", "prompt_text", "lora_request"),
+            ),
+            Takes(
+                f"{COMPLETIONS}.serving.OpenAIServingCompletion.render_completion_request",
+                ("request",),
             ),
         ),
     ),

@@ -31,6 +31,8 @@ class Seen(NamedTuple):
     top: int
     """The most probable token of all."""
     num_cached: int = 0
+    top_log: float = 0.0
+    """Its log-probability."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

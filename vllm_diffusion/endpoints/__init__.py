@@ -6,7 +6,6 @@
 - ``fim``, ``infill``: the text between two passages, in Mercury's and Mistral's and in llama.cpp's
   shape
 - ``decisions``: ``/v1/decisions`` and ``/v1/systemone``, questions with a closed set of answers
-- ``label_reads``: what a model says of given tokens at one masked position, for any family
 - ``command``: the command ``vllm-diffusion serve``
 
 A route module has a router. It may import from the server's package; nothing imports from here.

@@ -18,9 +18,9 @@ from vllm_diffusion.decisions import prompts, shapes, trie
 from vllm_diffusion.decisions.asked import MAX_READS, Decision, Question
 from vllm_diffusion.decisions.calibration import temperatures_of
 from vllm_diffusion.decisions.reading import Asking, spent_on
-from vllm_diffusion.endpoints.label_reads import Reader
 from vllm_diffusion.request.field_errors import InvalidFieldError
 from vllm_diffusion.server.errors import openai_error
+from vllm_diffusion.server.label_reads import Reader
 from vllm_diffusion.server.refusal import refused, refused_field
 from vllm_diffusion.server.request_models import ChatRequest
 from vllm_diffusion.startup.serving import plan_of

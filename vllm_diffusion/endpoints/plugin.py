@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-MODULES: tuple[str, ...] = ("fim", "infill")
+MODULES: tuple[str, ...] = ("fim", "infill", "decisions")
 """Modules of this package, each with a ``router``."""
 OPEN = ("models",)
 """The same, whose routes look themselves at whom they answer: one replaces a route of vLLM's."""

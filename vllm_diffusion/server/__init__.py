@@ -10,6 +10,8 @@
 - ``validation`` with ``sampling_fields``, ``seed_canvas`` and ``structured``: a request is parsed
   and checked, for ``LLM()`` too; ``taken``: how it travels from there to the engine
 - ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
+- ``label_reads``: what a model says of given tokens at one masked position, for any family;
+  ``likelihood``: log-probabilities of a text, a read for each token
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told
 - ``infill``: the text between two passages

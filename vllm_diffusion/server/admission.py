@@ -193,4 +193,6 @@ def _check_depending(request: Any, served: Served) -> None:
             "with logprobs it asks for the prompt's log-probabilities, and this model does not "
             "read its prompt from left to right; leave one of the two out"
         )
+        if not hasattr(request, "messages"):
+            remedy += ', or ask for an estimate: {"vllm_xargs": {"diffusion_likelihood": "chain"}}'
         raise refuse("echo", True, remedy)

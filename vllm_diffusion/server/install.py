@@ -19,6 +19,7 @@ from vllm_diffusion.server.admission import Served, admit, admit_response, check
 from vllm_diffusion.server.errors import openai_error
 from vllm_diffusion.server.handlers import Handler, limit_output, wrap
 from vllm_diffusion.server.infill import Form, filling, form_of
+from vllm_diffusion.server.likelihood import estimating
 from vllm_diffusion.server.request_models import BatchRequest, ChatRequest
 from vllm_diffusion.server.token_feed import STREAMERS, feed_by_token
 from vllm_diffusion.server.tool_grammar import hold_calls
@@ -39,8 +40,15 @@ refuses it (openai/responses/serving.py:1397), so the failure itself goes on to 
 """
 
 
-def install(state: Any, plan: DecodePlan, served: Served) -> None:
-    """Complete every handler that the server has."""
+def install(state: Any, plan: DecodePlan, served: Served, likelihood: str | None = None) -> None:
+    """Complete every handler that the server has.
+
+    Args:
+        state: of the app.
+        plan: of the model.
+        served: what the server has.
+        likelihood: how it estimates log-probabilities of prompts, if by default.
+    """
     feed_by_token(state)
     hold_calls(state, STREAMERS)
     for name, method in HANDLERS:
@@ -61,6 +69,8 @@ def install(state: Any, plan: DecodePlan, served: Served) -> None:
         )
         if name == "anthropic_serving_messages":
             wrapped = _raising(wrapped)
+        if name == "openai_serving_completion":
+            wrapped = estimating(wrapped, handler, plan, likelihood)
         if is_response:
             _check(handler, AS_EVENT)
             setattr(handler, AS_EVENT, _raised)

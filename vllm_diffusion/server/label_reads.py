@@ -13,10 +13,11 @@ A request needs no more than that step, since the tokens of the set are known be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from vllm_diffusion.decisions.reading import Read, Seen
@@ -60,7 +61,9 @@ def seen_of(output: Any, tokens: Sequence[int]) -> Seen:
     """What the first output of a request says."""
     completion = output.outputs[0]
     logs = {token: completion.logprobs[0][token].logprob for token in tokens}
-    return Seen(logs, int(completion.token_ids[0]), output.num_cached_tokens or 0)
+    top = int(completion.token_ids[0])
+    top_log = completion.logprobs[0][top].logprob
+    return Seen(logs, top, output.num_cached_tokens or 0, top_log)
 
 
 class Reader:
@@ -96,14 +99,17 @@ class Reader:
                 task.cancel()
 
     async def _one(self, number: int, read: Read) -> Seen:
-        prompt: Mapping[str, Any] = {"prompt_token_ids": list(read.prompt)}
-        if self.salt is not None:
-            prompt = {**prompt, "cache_salt": self.salt}
+        prompt = tokens_input(list(read.prompt), cache_salt=self.salt)
         outputs = self.engine.generate(
             prompt, params_of(read, self.plan), f"{self.name}-{number}", lora_request=self.lora
         )
+        seen: Seen | None = None
         async with aclosing(outputs):
             async for output in outputs:
-                if output.outputs and output.outputs[0].token_ids:
-                    return seen_of(output, read.tokens)
-        raise RuntimeError("a read ended without a token")
+                if seen is None and output.outputs and output.outputs[0].token_ids:
+                    seen = seen_of(output, read.tokens)
+                if seen is not None and not output.finished:
+                    break  # which aborts the request
+        if seen is None:
+            raise RuntimeError("a read ended without a token")
+        return seen
