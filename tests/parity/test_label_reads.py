@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from tests.parity.cases import random_tokens
 from tests.parity.engines import Engine, EnginePool
 from tests.parity.families import FAMILIES, Family, FamilyYardstick
 from tests.parity.references import block_causal, causal_context
-from tests.parity.references.choose import without
+from tests.parity.references.choose import Network, without
 from vllm_diffusion.decisions.asked import Decision, Option, Question
 from vllm_diffusion.decisions.reading import Asking, Read, Seen, spent_on
 from vllm_diffusion.decisions.trie import Tokens, with_end
@@ -24,7 +25,7 @@ from vllm_diffusion.family import rows as families
 from vllm_diffusion.mask_groups.block_causal import BlockCausal
 from vllm_diffusion.mask_groups.full import Full
 
-NEAR = {"abs": 1e-5, "rel": 1e-3}
+NEAR: Any = {"abs": 1e-5, "rel": 1e-3}
 STARTS = {"max_num_seqs": 16}
 
 
@@ -33,11 +34,8 @@ def next_logs(
     yardstick: FamilyYardstick, family: Family, tokens: list[int], num_masks: int
 ) -> torch.Tensor:
     """Log-probabilities (V,) of the token behind ``tokens``, by the family's definition."""
-    record, network, mask_id = (
-        families.FAMILIES[family.architecture],
-        yardstick.network,
-        family.mask_id,
-    )
+    record, mask_id = families.FAMILIES[family.architecture], family.mask_id
+    network: Network = yardstick.network
     num = len(tokens)
     if issubclass(record.mask_group, Full):
         canvas = tokens + [mask_id] * num_masks

@@ -10,6 +10,7 @@ import json
 import math
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,9 @@ def test_together_as_alone(client: Client) -> None:
         for i in range(8)
     ]
     alone = [decide(client, body)["answers"] for body in bodies]
-    at_once = together([lambda b=body: decide(client, b)["answers"] for body in bodies])
-    for one, other in zip(alone, at_once, strict=True):
+    at_once = together([partial(decide, client, body) for body in bodies])
+    for one, said in zip(alone, at_once, strict=True):
+        other = said["answers"]
         assert other["q"]["probabilities"] == pytest.approx(one["q"]["probabilities"], rel=1e-3)
         assert other["p"]["noul"] == pytest.approx(one["p"]["noul"], rel=1e-3)
 

@@ -31,7 +31,7 @@ REFUSED = {
     "prompt_cache_options": "the prefix cache has no options; leave it out",
 }
 """Known fields of other servers, and what to do instead."""
-_NEUTRAL = (None, False, [], {})
+_NEUTRAL: tuple[Any, ...] = (None, False, [], {})
 _IMAGE_TYPES = ("image", "image_url", "input_image", "input_audio", "video_url", "input_file")
 
 
@@ -97,7 +97,7 @@ def state_of(given: Mapping[str, Any], name: str) -> str:
 
 def some(value: Any, field: str, kind: type, least: int, most: int, what: str) -> Any:
     """A list or an object of so many."""
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or not isinstance(value, (list, dict)):
         shape = "a list" if kind is list else "an object"
         raise InvalidFieldError(field, value, f"it must be {shape} of {least} to {most} {what}")
     if not least <= len(value) <= most:

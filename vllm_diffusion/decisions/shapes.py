@@ -10,7 +10,7 @@ from vllm_diffusion.decisions.asked import Decision, Spent
 from vllm_diffusion.decisions.prompts import check_fields
 from vllm_diffusion.request.field_errors import InvalidFieldError
 
-SHAPES = {"system_one": system_one, "openai": openai, "sglang": sglang}
+SHAPES: dict[str, Any] = {"system_one": system_one, "openai": openai, "sglang": sglang}
 OBJECTS = {"system_one": "structured_decision", "openai": "decision", "sglang": "decisions"}
 
 
@@ -20,7 +20,7 @@ def read(body: Any, shape: str | None = None) -> Decision:
     Raises:
         InvalidFieldError: with the first field that is not valid.
     """
-    decision = SHAPES[shape or shape_of(body)].read(body)
+    decision: Decision = SHAPES[shape or shape_of(body)].read(body)
     check_fields(decision)
     return decision
 

@@ -75,7 +75,8 @@ def log_probabilities(
 
 def argmax_is_option(options: Sequence[Tokens], firsts: Mapping[Tokens, int]) -> bool:
     """Does the model, always at its most probable token, come to the end of an option?"""
-    ends, shown = set(options), ()
+    ends = set(options)
+    shown: Tokens = ()
     while shown in firsts:
         shown = (*shown, firsts[shown])
     return shown in ends

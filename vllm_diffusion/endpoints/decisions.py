@@ -32,14 +32,14 @@ router = APIRouter()
 
 
 @router.post("/v1/decisions")
-@with_cancellation
+@with_cancellation  # type: ignore[untyped-decorator]
 async def decide(body: dict[str, Any], raw_request: Request) -> JSONResponse:
     """Answer questions in the shape in which they are asked."""
     return await _answer(body, raw_request, None)
 
 
 @router.post("/v1/systemone")
-@with_cancellation
+@with_cancellation  # type: ignore[untyped-decorator]
 async def decide_as_system_one(body: dict[str, Any], raw_request: Request) -> JSONResponse:
     """The same for System One's shape alone."""
     return await _answer(body, raw_request, "system_one")
