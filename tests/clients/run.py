@@ -33,7 +33,7 @@ CLIENTS = {
     "anthropic": ("anthropic==2.14.0",),
     "inceptionai": ("inceptionai==0.3.0",),
 }
-"""Requirements by the name of the script, ``with_NAME.py``."""
+"""Requirements by the name of the script, as in ``with_openai.py``."""
 START_SECONDS, CLIENT_SECONDS = 240, 300
 
 
