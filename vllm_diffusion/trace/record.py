@@ -86,7 +86,7 @@ def trace(
     params = sampling_params or llm.get_default_sampling_params()
     if (params.n or 1) > 1:
         raise ValueError(f"trace: n={params.n} is not valid: one text is recorded; take n=1")
-    llm.llm_engine.output_processor.isolates = True  # type: ignore[attr-defined]
+    llm.llm_engine.output_processor.isolates = True
     channel = Channel(most=MOST_FRAMES)
     token = WATCHING.set(channel)
     try:
