@@ -24,7 +24,7 @@ TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs compat bench fuzz fuzz-openapi schedules suite soak lm-eval clients real-tokens doctor lock clean distclean
+.PHONY: help setup serve test check fix docs compat bench fuzz fuzz-openapi schedules suite soak lm-eval clients real-tokens doctor lock scale clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ schedules: setup ## random schedules of every family against each request alone 
 
 suite: setup ## the JSON Schema test suite and drawn schemas, served or refused (COUNT=1000)
 	$(TEST_ENV) $(BIN)/python -m tests.fuzz.suite --count $(or $(COUNT),1000) $(ARGS)
+
+scale: setup ## every kind of parallelism x mask group: the table of docs/deploy.md (ARGS=)
+	$(TEST_ENV) $(BIN)/python -m tests.scale $(ARGS)
 
 soak: setup ## mixed load for a long time: texts, memory, gauges (MINUTES=60)
 	$(TEST_ENV) $(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60) $(ARGS)

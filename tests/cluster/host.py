@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+ADDRESSES = {"head": "10.77.0.1", "other": "10.77.0.2"}
 DEVICE = "eth0"
 """Of every host; its name is free, since each is alone in its namespace."""
 
@@ -51,13 +52,17 @@ class Host:
         ).stdout
 
     def start(
-        self, args: Sequence[str], log: Path, environment: dict[str, str]
+        self, args: Sequence[str], log: Path, environment: dict[str, str], *, is_told: bool = False
     ) -> subprocess.Popen[bytes]:
-        """Start a command; its id is that of the process started."""
+        """Start a command; its id is that of the process started.
+
+        Args:
+            is_told: its input is a pipe, instead of nothing.
+        """
         with log.open("wb") as output:
             return subprocess.Popen(
                 self.command(*args),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if is_told else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | environment,
@@ -100,14 +105,14 @@ def namespace_of(pid: int) -> str | None:
 
 @contextlib.contextmanager
 def two_hosts() -> Iterator[tuple[Host, Host]]:
-    """Two that see each other, at 10.77.0.1 and 10.77.0.2, and nobody else.
+    """Two that see each other, at ``ADDRESSES``, and nobody else.
 
     Raises:
         OSError: this process may not make namespaces; it says why.
     """
-    head = Host("head", "10.77.0.1")
+    head = Host("head", ADDRESSES["head"])
     try:
-        other = Host("other", "10.77.0.2", head)
+        other = Host("other", ADDRESSES["other"], head)
         try:
             yield head, other
         finally:

@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 from pyroute2 import IPRoute
 
 from tests.cluster import link
-from tests.cluster.host import DEVICE
+from tests.cluster.host import ADDRESSES, DEVICE
 from tests.cluster.namespaces import LIBC, NEW_MOUNTS, NEW_NAME, NEW_NETWORK, checked
 
 RAY_FILES = Path("/tmp/ray")
@@ -26,13 +26,23 @@ def mount_memory(path: str, size: str) -> None:
     checked(LIBC.mount(b"tmpfs", path.encode(), b"tmpfs", 0, f"size={size}".encode()), path)
 
 
-def name_itself(name: str, address: str) -> None:
-    """Its name and address in an /etc/hosts of its own, since nobody answers for it."""
+def put(path: str, text: str) -> None:
+    """Let this host find a text in the place of a file."""
+    with NamedTemporaryFile("w") as other:
+        other.write(text)
+        other.flush()
+        checked(LIBC.mount(other.name.encode(), path.encode(), None, MS_BIND, None), path)
+
+
+def name_hosts(name: str) -> None:
+    """Its own name, and all names and addresses, since nobody answers for them.
+
+    A name server that cannot be reached would cost 10 s for each address that torch looks up.
+    """
     socket.sethostname(name)
-    with NamedTemporaryFile("w", suffix=".hosts") as hosts:
-        hosts.write(f"127.0.0.1 localhost\n{address} {name}\n")
-        hosts.flush()
-        checked(LIBC.mount(hosts.name.encode(), b"/etc/hosts", None, MS_BIND, None), "/etc/hosts")
+    known = {"localhost": "127.0.0.1", **ADDRESSES}
+    put("/etc/hosts", "".join(f"{address} {host}\n" for host, address in known.items()))
+    put("/etc/resolv.conf", "")
 
 
 def join(address: str, peer: int, peer_address: str) -> None:
@@ -49,7 +59,7 @@ def join(address: str, peer: int, peer_address: str) -> None:
 def main(name: str, address: str, *peer: str) -> None:
     checked(LIBC.unshare(NEW_NETWORK | NEW_MOUNTS | NEW_NAME), "unshare")
     checked(LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "mount")
-    name_itself(name, address)
+    name_hosts(name)
     mount_memory("/dev/shm", "1g")
     RAY_FILES.mkdir(exist_ok=True)
     mount_memory(str(RAY_FILES), "1g")

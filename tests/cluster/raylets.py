@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -52,6 +53,8 @@ class Cluster:
         self.token = folder / "token"
         self.token.write_text(os.urandom(16).hex())
         self.token.chmod(0o600)
+        self.prepared: subprocess.Popen[bytes] | None = None
+        self.prepare()
         self._start(head, "--head", "--port", str(PORT), "--include-dashboard", "false")
         self._start(other, "--address", f"{head.address}:{PORT}")
         self._wait(2)
@@ -65,6 +68,24 @@ class Cluster:
     def start(self, host: Host, name: str, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a host, with the cluster's environment; its log is NAME.log."""
         return host.start(command, self.log(name), told() | environment(host, self.token))
+
+    def prepare(self) -> None:
+        """Have vLLM imported on the head for the next server (``tests.cluster.prepared``)."""
+        if self.prepared is None:
+            command = (sys.executable, "-m", "tests.cluster.prepared")
+            place = told() | environment(self.head, self.token)
+            self.prepared = self.head.start(command, self.log("prepared"), place, is_told=True)
+
+    def serve(self, name: str, *args: str) -> subprocess.Popen[bytes]:
+        """``vllm`` on the head with these arguments; its log is NAME.log."""
+        self.prepare()
+        assert self.prepared is not None
+        process, self.prepared = self.prepared, None
+        assert process.stdin is not None
+        line = json.dumps({"args": args, "log": str(self.log(name))})
+        process.stdin.write(f"{line}\n".encode())
+        process.stdin.close()
+        return process
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

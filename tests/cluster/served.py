@@ -15,31 +15,40 @@ from tests.cluster.raylets import Cluster
 START_SECONDS = 400
 PORT = 8000
 OPTIONS = (
-    "--skip-tokenizer-init",
     *("--dtype", "float32"),
     "--enforce-eager",
     *("--max-model-len", "512"),
     *("--max-num-seqs", "8"),
     *("--kv-cache-memory-bytes", str(1 << 24)),
     *("--served-model-name", "model"),
-    *("--distributed-executor-backend", "ray"),
 )
+RAY = ("--distributed-executor-backend", "ray")
 
 
 class Served:
-    """A server; ``parallel`` are the options that spread it over the hosts."""
+    """A server; ``options`` spread it over the hosts."""
 
-    def __init__(self, cluster: Cluster, name: str, model: Path, *parallel: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, model: Path, *options: str) -> None:
         self.cluster, self.name = cluster, name
         self.url = f"http://{cluster.head.address}:{PORT}"
-        vllm = str(Path(sys.executable).with_name("vllm"))
         address = ("--host", cluster.head.address, "--port", str(PORT))
-        command = (vllm, "serve", str(model), *address, *OPTIONS, *parallel)
-        self.process = cluster.start(cluster.head, name, *command)
+        self.process = cluster.serve(name, "serve", str(model), *address, *OPTIONS, *options)
 
     @property
     def log(self) -> str:
-        return self.cluster.log(self.name).read_text(errors="replace")
+        """What it has said; nothing while it is not there yet."""
+        file = self.cluster.log(self.name)
+        return file.read_text(errors="replace") if file.is_file() else ""
+
+    def end(self) -> None:
+        """End it, whatever its state; its ranks end with it, and their CPUs are free again."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(30)
 
     def wait(self) -> None:
         """Return once requests are served.
@@ -51,8 +60,9 @@ class Served:
         while self.process.poll() is None and time.monotonic() < deadline:
             (answer,) = self.ask([{"path": "/health"}])
             if answer["status"] == 200:
+                self.cluster.prepare()
                 return
-            time.sleep(1)
+            time.sleep(0.5)
         raise RuntimeError(f"{self.name} ended ({self.process.poll()})\n{self.log[-6000:]}")
 
     def ask(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

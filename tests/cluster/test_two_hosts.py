@@ -10,15 +10,18 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.cluster.raylets import Cluster
-from tests.cluster.served import Served
+from tests.cluster.served import RAY, Served
 from tests.conftest import CheckpointFactory
-from tests.parity.cases import RULES, Case, Yardstick
+from tests.scale.groups import DENSE
+from tests.scale.questions import Questions
+from tests.scale.servers import options_of
 from tests.server.faults import POISON
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -28,17 +31,6 @@ TOLD_SECONDS = 15
 """How long clients may wait for word of a rank that has gone."""
 LONG = {"prompt": [40] * 20, "max_tokens": 460, "ignore_eos": True, "stream": True}
 SLOW = {"vllm_xargs": {"diffusion_threshold": 1.0}}
-
-
-def body_of(case: Case) -> dict[str, Any]:
-    asked = case.arguments()
-    extra = asked.pop("extra_args") or {}
-    return {
-        "model": "model",
-        "prompt": list(case.prompt),
-        "return_token_ids": True,
-        "vllm_xargs": extra,
-    } | asked
 
 
 def test_the_check_says_what_differs(cluster: Cluster, checkpoint: CheckpointFactory) -> None:
@@ -67,19 +59,21 @@ FAULTS = (
     ("pipeline", "failed"),
     ("tensor", "cut"),  # the last: the cluster is gone after it
 )
+"""Each with a family of another mask group; ``make scale`` has all of them."""
 
 
-@pytest.fixture(params=FAULTS, ids="-".join)
+@pytest.fixture(params=zip(FAULTS, DENSE, strict=True), ids=lambda each: "-".join(each[0]))
 def server(
-    request: pytest.FixtureRequest, cluster: Cluster, checkpoint: CheckpointFactory
-) -> Iterator[tuple[str, str, Served]]:
-    parallel, fault = request.param
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path
+) -> Iterator[tuple[str, str, Questions, Served]]:
+    (parallel, fault), group = request.param
     extension = ("--worker-extension-cls", "tests.cluster.failing.FirstRankFails")
     options = (f"--{parallel}-parallel-size", "2", *(extension if fault == "failed" else ()))
-    served = Served(cluster, f"{parallel}-{fault}", checkpoint(BLOCK), *options)
+    folder = group.write(tmp_path / group.name)
+    served = Served(cluster, f"{parallel}-{fault}", folder, *RAY, *options_of(group), *options)
     try:
         served.wait()
-        yield parallel, fault, served
+        yield parallel, fault, Questions(group, folder), served
     finally:
         served.process.kill()
         served.process.wait(30)
@@ -93,20 +87,6 @@ def ranks(cluster: Cluster) -> dict[str, psutil.Process]:
         )
         for host in (cluster.head, cluster.other)
     }
-
-
-def check_texts(served: Served, checkpoint: CheckpointFactory) -> None:
-    """Tokens and steps are the reference's."""
-    reference = Yardstick(checkpoint(BLOCK))
-    cases = [reference.draw(6 + 5 * n, 19, BLOCK, rule=rule) for n, rule in enumerate(RULES[:5])]
-    answers = served.ask([{"path": "/v1/completions", "body": body_of(case)} for case in cases])
-    for case, answer in zip(cases, answers, strict=True):
-        assert answer["status"] == 200, answer
-        response = json.loads(answer["text"])
-        expected = reference(case)
-        assert response["choices"][0]["token_ids"] == expected.tokens
-        decoding = response["metrics"]["speculative_decoding"]["diffusion"]
-        assert decoding["num_denoising_steps"] == expected.steps
 
 
 def make_happen(fault: str, served: Served, other_rank: psutil.Process) -> float:
@@ -124,15 +104,13 @@ def make_happen(fault: str, served: Served, other_rank: psutil.Process) -> float
     return time.time()
 
 
-def test_texts_and_faults(
-    server: tuple[str, str, Served], cluster: Cluster, checkpoint: CheckpointFactory
-) -> None:
+def test_texts_and_faults(server: tuple[str, str, Questions, Served], cluster: Cluster) -> None:
     """Equal to the reference first; then a rank goes in the middle of a request."""
-    parallel, fault, served = server
+    parallel, fault, questions, served = server
     workers = ranks(cluster)
     if parallel == "tensor":
         assert "CPU SHM communicator disabled for group tp" in served.log
-    check_texts(served, checkpoint)
+    questions.check(served.ask(questions.requests()))
 
     body = {"model": "model", "temperature": 0} | LONG | SLOW
     asker = served.asking([{"path": "/v1/completions", "body": body}])

@@ -84,7 +84,7 @@ class Family:
         """A random checkpoint, with a tokenizer where the mask's id is only there."""
         has_id = "mask_token_id" in self.module.CONFIG
         extra = {} if self.module is sdar else {"tokenizer": not has_id}
-        written: Path = self.module.write(folder, **extra, **self.checkpoint)
+        written: Path = self.module.write(folder, **extra | dict(self.checkpoint))
         return written
 
 

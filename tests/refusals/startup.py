@@ -72,6 +72,7 @@ COMPOSITION: list[dict[str, Any]] = [
 """Options of vLLM's, of a block-causal model without experts."""
 OF_EXPERTS: list[dict[str, Any]] = [
     {"enable_expert_parallel": True, "tensor_parallel_size": 2},
+    {"data_parallel_size": 2},
     {"enable_return_routed_experts": True},
     {"enable_lora": True},
 ]

@@ -52,20 +52,31 @@ class ForkedCommand:
 
 def run(args: list[str], log: str, fault: str = "") -> None:
     """In the forked process: be the command, with a fault of this name."""
+    from tests.server.process import end_with_parent
+
+    os.setsid()
+    end_with_parent()
+    write_to(log)
+    run_command(args, fault)
+
+
+def write_to(log: str) -> None:
+    """Have all output of this process in a file, and no input."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, nothing), (1, output), (2, output)):
+        os.dup2(source, target)
+
+
+def run_command(args: list[str], fault: str = "") -> None:
+    """Be the command, whose own processes are forked from this one."""
     from vllm.entrypoints.cli.main import main
     from vllm.entrypoints.launchers import launcher
     from vllm.v1.engine import utils
     from vllm.v1.executor import multiproc_executor
 
     from tests.server import faults
-    from tests.server.process import end_with_parent
 
-    os.setsid()
-    end_with_parent()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for target, source in ((0, nothing), (1, output), (2, output)):
-        os.dup2(source, target)
     # The CPU platform insists on "spawn".
     context = multiprocessing.get_context("fork")
     utils.get_mp_context = multiproc_executor.get_mp_context = lambda: context

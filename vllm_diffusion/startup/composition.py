@@ -126,6 +126,15 @@ ON_CPUS = (
         remedy="use tensor parallelism, which shards every expert",
     ),
     Option(
+        flag="--data-parallel-size",
+        asked=lambda c: (
+            c.model_config.get_num_experts() > 0 and _many(c.parallel_config.data_parallel_size)
+        ),
+        reason="vLLM's engines share the experts, and its communicator on CPUs cannot gather the "
+        "rows of all engines (all_gatherv), so that the first request would end them",
+        remedy="use tensor parallelism, or start servers that know nothing of each other",
+    ),
+    Option(
         flag="--enable-lora",
         asked=lambda c: c.lora_config is not None and c.model_config.get_num_experts() > 0,
         reason="vLLM adapts experts with Triton's kernels, which its CPU build has not",
