@@ -323,7 +323,8 @@ COMPLETION: dict[str, list[Probe]] = SHARED | {
         served(lambda r, _: text(r) == PROMPT, echo=True, max_tokens=0, return_token_ids=False),
         refused(echo=True, logprobs=0),
     ],
-    "suffix": [refused("neither the checkpoint's config.json", suffix="the end")],
+    # Every probe asks for token ids; ``test_infill`` has the field by itself.
+    "suffix": [refused("return_token_ids does not go together with suffix", suffix="the end")],
     "prompt_embeds": [refused(prompt_embeds="AAAA")],
 }
 

@@ -76,7 +76,8 @@ def test_the_patches_are_frozen() -> None:
     """A new patch is seen here, and in ``docs/compatibility.md``."""
     names = [patch.contact.name for patch in compat.WORKER_PATCHES]
     of_ranks = ["canvases_in_a_pipeline", "failed_ranks_end"]
-    assert names == ["sample_in_the_same_call", "rows_without_adapter", *of_ranks]
+    alone = ["sample_in_the_same_call", "rows_without_adapter"]
+    assert names == [*alone, *of_ranks, "frames_with_outputs"]
     names = [patch.contact.name for patch in compat.PATCHES]
     assert names == [
         "runner_without_triton",

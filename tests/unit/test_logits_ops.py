@@ -140,7 +140,7 @@ def test_nothing_is_held_for_nobody() -> None:
         for one in vars(op).values()
         if isinstance(one, (SlotLists, SlotWords))
     ]
-    assert len(lists) == 6
+    assert len(lists) == 7
     assert all(one.values is None for one in lists)
     assert not logits_ops.are_asked(worker.slot_R)
 
