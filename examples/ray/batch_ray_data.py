@@ -12,7 +12,7 @@ the order of the prompts. A prompt that is refused has an `error` there instead 
 Each worker is one Ray actor with an engine in it, on any node of the cluster (RAY_ADDRESS; a
 cluster of its own if there is none). One that dies is started again, and its batch is repeated.
 ANSWERS has to be the same folder on every node. `--workers 0` computes in this process, without
-Ray. Needs `pip install 'ray[data]'`.
+Ray. Needs `pip install 'vllm-diffusion[data]'`.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def batches_of(pending: Sequence[Row], arguments: argparse.Namespace, parts: Pat
         fn_constructor_args=made,
         batch_size=arguments.batch,
         batch_format="numpy",
-        concurrency=arguments.workers,
+        compute=ray.data.ActorPoolStrategy(size=arguments.workers),
         num_cpus=1,
         num_gpus=arguments.gpus,
     )
