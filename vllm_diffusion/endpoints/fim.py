@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from itertools import pairwise
 from typing import Any
@@ -20,6 +19,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm_diffusion.server.infill import as_stream
 from vllm_diffusion.server.refusal import refuse, refused
 from vllm_diffusion.server.request_models import Stops, TextRequest
+from vllm_diffusion.server.sse import chunk_of, event_of
 
 router = APIRouter()
 
@@ -106,11 +106,10 @@ def _for_both(whole: dict[str, Any]) -> dict[str, Any]:
 
 async def _stream(response: Any, request: FimRequest) -> AsyncGenerator[str, None]:
     async for event in as_stream(response, request):
-        if event.startswith("data: {"):
-            chunk = json.loads(event.removeprefix("data: "))
+        if (chunk := chunk_of(event)) is not None:
             for choice in chunk["choices"]:
                 choice["delta"] = {"role": "assistant", "content": choice["text"]}
-            event = f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+            event = event_of(chunk)
         yield event
 
 

@@ -9,18 +9,17 @@ last chunk with content has the text of the same request without the field.
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.server.refusal import refuse
+from vllm_diffusion.server.sse import chunk_of, event_of
 
 if TYPE_CHECKING:
     from vllm_diffusion.frames import Frame
     from vllm_diffusion.server.watching import Channel
 
 FIELD = "diffusing"
-_DATA = "data: "
 
 
 def are_asked(request: Any) -> bool:
@@ -93,13 +92,13 @@ class Drafts:
             return None
         self.shown = before + block
         choice = {"index": 0, "delta": {"content": self.shown}, "finish_reason": None}
-        return _event({"id": self.channel.request_id, **self.head, "choices": [choice]})
+        return event_of({"id": self.channel.request_id, **self.head, "choices": [choice]})
 
     def of_event(self, event: str) -> str:
         """A chunk of the stream without drafts, with the whole text in place of what is new."""
-        if not event.startswith(_DATA + "{"):
+        chunk = chunk_of(event)
+        if chunk is None:
             return event
-        chunk = json.loads(event[len(_DATA) :])
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
             self.text += delta.get("content") or ""
@@ -109,14 +108,10 @@ class Drafts:
                 self.shown = self.text
             if self.shown and ("content" in delta or is_last):
                 choice["delta"] = delta | {"content": self.shown}
-        return _event(chunk)
+        return event_of(chunk)
 
     def _text_of(self, tokens: list[int]) -> str:
         """Up to where the text ends, if it does."""
         end = next((at for at, token in enumerate(tokens) if token in self.ends), len(tokens))
         text: str = self.tokenizer.decode(tokens[:end])
         return text
-
-
-def _event(chunk: dict[str, Any]) -> str:
-    return f"{_DATA}{json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -10,7 +10,6 @@ pass over it; the frame stands under ``diffusion_frame``.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.server import drafts
 from vllm_diffusion.server.refusal import refuse
+from vllm_diffusion.server.sse import event_of
 from vllm_diffusion.server.watching import Channel
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def speller(tokenizer: Any) -> Callable[[int], str]:
     return spell
 
 
-def event_of(
+def frame_event(
     frame: Frame,
     num_dropped: int,
     channel: Channel,
@@ -76,7 +76,7 @@ def event_of(
         "choices": [],
         "diffusion_frame": frame.told(spell, num_dropped),
     }
-    return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return event_of(chunk)
 
 
 def with_frames(
@@ -102,7 +102,7 @@ def with_frames(
     }
 
     def of_frame(frame: Frame, num_dropped: int) -> str:
-        return event_of(frame, num_dropped, channel, head, spell)
+        return frame_event(frame, num_dropped, channel, head, spell)
 
     return interleaved(events, channel, of_frame, lambda event: event)
 

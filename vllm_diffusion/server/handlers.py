@@ -11,7 +11,6 @@ full-attention model's output gets a length where nobody says one.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.request.field_errors import PREFIX
 from vllm_diffusion.server.acceptance import CURRENT, Acceptance, begin, num_prompts
 from vllm_diffusion.server.frame_events import channel_of, with_frames
+from vllm_diffusion.server.sse import DONE, chunk_of, event_of
 from vllm_diffusion.server.watching import WATCHING, close
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ DEFAULT_MAX_TOKENS = 512
 
 vLLM's is the rest of the context, which may be 100,000 tokens, a step for each.
 """
-_DATA = "data: "
-_DONE = "data: [DONE]"
 
 
 def expected(parsed: ParsedRequest | None) -> str | None:
@@ -68,13 +66,13 @@ async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGener
     async with aclosing(events):
         async for event in events:
             if held is not None:
-                yield _amended(held, warning) if event.startswith(_DONE) else held
+                yield _amended(held, warning) if event.startswith(DONE) else held
                 held = None
             if not isinstance(event, str):
                 yield event  # of a response, whose events are objects and have no place for it
                 continue
-            is_chunk = event.startswith(_DATA) and not event.startswith(_DONE)
-            if is_chunk and _may_be_last(json.loads(event[len(_DATA) :])):
+            chunk = chunk_of(event)
+            if chunk is not None and _may_be_last(chunk):
                 held = event
             else:
                 yield event
@@ -83,12 +81,13 @@ async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGener
 
 
 def _amended(event: str, warning: str) -> str:
-    chunk = json.loads(event[len(_DATA) :])
+    chunk = chunk_of(event)
+    assert chunk is not None
     said = _counted(chunk, warning)
     if said is None:
         return event
     chunk[FIELD] = said
-    return f"{_DATA}{json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return event_of(chunk)
 
 
 def limit_output(defaults: dict[str, Any], plan: DecodePlan) -> None:

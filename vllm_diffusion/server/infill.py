@@ -6,12 +6,12 @@ template in which ``{prefix}`` and ``{suffix}`` stand; else a tokenizer's own ma
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from vllm_diffusion.server.refusal import refuse, refused
+from vllm_diffusion.server.sse import DONE, event_of
 
 MARKERS = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
@@ -173,12 +173,7 @@ async def as_stream(response: Any, request: Any) -> AsyncGenerator[str, None]:
         yield event_of({**head, "choices": [{**told, "text": "", **reasons}], **rest})
     if with_usage:
         yield event_of({**head, "choices": [], "usage": whole["usage"]})
-    yield "data: [DONE]\n\n"
-
-
-def event_of(chunk: dict[str, Any]) -> str:
-    """One event of a stream."""
-    return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    yield f"{DONE}\n\n"
 
 
 def filling(handler: Callable[..., Awaitable[Any]], form: Form | None, tokenizer: Any) -> Any:
