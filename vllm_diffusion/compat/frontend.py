@@ -297,13 +297,13 @@ def openai_handlers() -> None:
         from vllm_diffusion.server.admission import Served
         from vllm_diffusion.server.finished import get_ready
         from vllm_diffusion.server.install import install
-        from vllm_diffusion.server.likelihood import default_of
+        from vllm_diffusion.server.likelihood_fields import default_of
         from vllm_diffusion.startup.serving import plan_of
 
         plan = plan_of(model_config)
         get_ready(engine_client.vllm_config)
         vllm_config = engine_client.vllm_config
-        likelihood = default_of(vllm_config.additional_config)
+        likelihood = default_of(vllm_config.additional_config, plan)
         install(state, plan, Served.of(vllm_config, plan), likelihood)
 
     api_router.init_generate_state = init_generate_state

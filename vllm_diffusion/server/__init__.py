@@ -11,7 +11,8 @@
   and checked, for ``LLM()`` too; ``taken``: how it travels from there to the engine
 - ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
 - ``label_reads``: what a model says of given tokens at one masked position, for any family;
-  ``likelihood``: log-probabilities of a text, a read for each token
+  ``likelihood``: log-probabilities of a text, a read for each token; ``likelihood_fields``: what is
+  asked of them; ``likelihood_bound``: the Monte-Carlo bound of masked models
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told
 - ``infill``: the text between two passages; ``sse``: an event of a stream
