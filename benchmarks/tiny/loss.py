@@ -21,7 +21,7 @@ from .drafts import HOLE
 from .model import TinyModel
 from .tokenizer import MASK_ID
 
-FILL_WEIGHT = 0.2
+FILL_WEIGHT, SHORT = 0.2, 12
 SUFFIX_SHARE, ALL_MASKED_SHARE = 0.5, 0.15
 ALL_DRAFTED_SHARE, PART_DRAFTED_SHARE = 0.6, 0.1
 
@@ -154,7 +154,10 @@ def diffusion_loss(
     logits_MV = model.lm_head(hidden[masked_BCR]).float()
     targets_M = canvas.target_BR[:, None].expand_as(masked_BCR)[masked_BCR]
     is_fill_M = canvas.is_fill_BR[:, None].expand_as(masked_BCR)[masked_BCR]
-    weight_M = torch.where(is_fill_M, FILL_WEIGHT, 1.0)
+    # An answer of one token has as much to say as one of ``SHORT`` tokens.
+    num_answer_B = batch.answer_end_B - batch.prompt_B
+    short_BCR = (SHORT / num_answer_B).clamp_min(1.0)[:, None, None].expand_as(masked_BCR)
+    weight_M = torch.where(is_fill_M, FILL_WEIGHT, short_BCR[masked_BCR])
     log_prob_MV = logits_MV.log_softmax(-1)
     loss_M = F.nll_loss(log_prob_MV, targets_M, reduction="none")
     is_right_M = logits_MV.argmax(-1) == targets_M

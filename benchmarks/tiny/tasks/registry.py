@@ -44,7 +44,7 @@ OPEN_WEIGHTS = WEIGHTS | {"extract": 10.0, "call": 12.0}
 # What the bundled pair learned after that (``train --mixture late``): edits of a draft, facts in a
 # long text, closed questions.
 LATE_TASKS: dict[str, Task] = {"edit": edit, "needle": needle, "rag": rag, "decide": decide}
-LATE_WEIGHTS = OPEN_WEIGHTS | {"edit": 24.0, "needle": 6.0, "rag": 3.0, "decide": 8.0}
+LATE_WEIGHTS = OPEN_WEIGHTS | {"extract": 6.0, "call": 8.0, "edit": 40.0, "needle": 6.0}
 
 GROUPS = {"eleven": TASKS, "open": OPEN_TASKS, "late": LATE_TASKS}
 """Tasks that are asked for and reported together."""
