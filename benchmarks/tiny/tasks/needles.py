@@ -32,8 +32,8 @@ def needle_of(rng: Random, num_facts: int, num_words: int) -> Sample:
 
 
 def needle(rng: Random) -> Sample:
-    """Two to ten facts in up to 160 other words."""
-    return needle_of(rng, rng.randint(2, 10), rng.choice((0, 20, 60, 160)))
+    """Two to ten facts in up to 700 other words."""
+    return needle_of(rng, rng.randint(2, 10), rng.choice((0, 60, 200, 700)))
 
 
 def rag(rng: Random) -> Sample:
