@@ -15,7 +15,8 @@
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told
 - ``infill``: the text between two passages; ``sse``: an event of a stream
-- ``handlers``, ``response``: what is said beside the text; ``errors``: what a refusal looks like
+- ``handlers``, ``response``: what is said beside the text; ``account``: what it has cost;
+  ``errors``: what a refusal looks like
 - ``watching``, ``frame_events``: frames of watched requests, and the events that they become;
   ``drafts``: chunks with the whole text so far
 - ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.request.field_errors import PREFIX
 from vllm_diffusion.server.acceptance import CURRENT, Acceptance, begin, num_prompts
+from vllm_diffusion.server.account import account, accounted
 from vllm_diffusion.server.frame_events import channel_of, with_frames
 from vllm_diffusion.server.sse import DONE, chunk_of, event_of
 from vllm_diffusion.server.watching import WATCHING, close
@@ -101,6 +102,8 @@ def wrap(
     admit: Callable[[Any], None],
     on_error: Callable[[Exception, int], Any] | None = None,
     tokenizer: Callable[[], Any] | None = None,
+    *,
+    counts: bool = False,
 ) -> Handler:
     """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses.
 
@@ -109,6 +112,7 @@ def wrap(
         admit: sees a request first.
         on_error: see ``acceptance.begin``.
         tokenizer: returns the server's; None where streams have no place for frames.
+        counts: whether responses say what they have cost (``account``).
     """
 
     @functools.wraps(handler)
@@ -129,6 +133,8 @@ def wrap(
             close(channel)
         else:
             response = with_frames(response, channel, request, tokenizer())
+        if counts:
+            response = _counting(response)
         warning = expected(acceptance.parsed)
         if warning is not None and isinstance(response, AsyncGenerator):
             return _warned(response, warning)
@@ -141,6 +147,15 @@ def wrap(
         return response
 
     return answer
+
+
+def _counting(response: Any) -> Any:
+    """A response, or a stream, that says what it has cost."""
+    if isinstance(response, AsyncGenerator):
+        return accounted(response)
+    if hasattr(response, "choices"):
+        account(response)
+    return response
 
 
 def _mend_reasons(response: Any) -> None:

@@ -66,6 +66,7 @@ def install(state: Any, plan: DecodePlan, served: Served, likelihood: str | None
             partial(check, served=served, handler=handler),
             failed_response if is_response else None,
             _tokenizer_of(handler) if name in FRAMED else None,
+            counts=name in FRAMED,
         )
         if name == "anthropic_serving_messages":
             wrapped = _raising(wrapped)
