@@ -25,6 +25,8 @@ def test_numbers_of_one_and_of_two() -> None:
     twice = {"steps": 8, "forwards": 10, "tokens": 66, "tokens_per_forward": 6.6}
     assert added(TOLD, TOLD) == twice
     assert added(TOLD, None) is None
+    assert added(TOLD | {"infill": "prompted"}, {"infill": "prompted"}) == {"infill": "prompted"}
+    assert added(TOLD, TOLD | {"infill": "prompted"}) == twice | {"infill": "prompted"}
 
 
 def test_usage_has_details_and_flat_names() -> None:

@@ -6,6 +6,7 @@
   ``merging``: how it is read
 - ``admission`` with ``fields``, ``forms`` and ``templates``: what would be ignored is refused;
   ``refusal``: in which words
+- ``dialect``: what other servers' clients say, and what an answer tells them of it
 - ``tool_grammar``, ``reasoning``: the form of calls; levels of effort
 - ``validation`` with ``sampling_fields``, ``seed_canvas`` and ``structured``: a request is parsed
   and checked, for ``LLM()`` too; ``taken``: how it travels from there to the engine

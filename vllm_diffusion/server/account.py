@@ -17,6 +17,7 @@ from vllm_diffusion.server.sse import chunk_of, event_of
 FIELD = "diffusion"
 MARKS = ('"metrics":', '"usage":')
 """One of them stands in an event that has numbers; in a text its quotes would be escaped."""
+NUMBERS = ("steps", "forwards", "tokens", "tokens_per_forward")
 DECIMALS = 3
 
 
@@ -29,10 +30,11 @@ def account_of(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def added(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The numbers of two responses together; None where one of them has none."""
-    if one is None or other is None:
-        return None
-    return _account(*(one[name] + other[name] for name in ("steps", "forwards", "tokens")))
+    """What two responses say, with the numbers of both together, where both have some."""
+    said = {**(one or {}), **(other or {})}
+    if not (one and other and "steps" in one and "steps" in other):
+        return {key: value for key, value in said.items() if key not in NUMBERS} or None
+    return said | _account(*(one[name] + other[name] for name in NUMBERS[:3]))
 
 
 def _account(steps: int, forwards: int, tokens: int) -> dict[str, Any]:

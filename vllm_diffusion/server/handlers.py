@@ -11,7 +11,7 @@ full-attention model's output gets a length where nobody says one.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,12 @@ def expected(parsed: ParsedRequest | None) -> str | None:
     )
 
 
+def _said(response: Any, fallback: str | None, notes: Sequence[str]) -> str | None:
+    """All that a response warns of."""
+    counted = None if fallback is None else _counted(response, fallback)
+    return "; ".join([*([counted] if counted else []), *notes]) or None
+
+
 def _counted(response: Any, fallback: str) -> str | None:
     """The warning of the response's own metrics, with numbers; they may say that none is due."""
     metrics = response.get("metrics") or {}
@@ -61,13 +67,15 @@ def _may_be_last(chunk: dict[str, Any]) -> bool:
     return all(choice.get("finish_reason") is not None for choice in choices)
 
 
-async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGenerator[Any, None]:
-    """The same stream with ``warning`` in its last chunk; only that one is held back."""
+async def _warned(
+    events: AsyncGenerator[Any, None], warning: str | None, notes: Sequence[str]
+) -> AsyncGenerator[Any, None]:
+    """The same stream with what is said in its last chunk; only that one is held back."""
     held: str | None = None
     async with aclosing(events):
         async for event in events:
             if held is not None:
-                yield _amended(held, warning) if event.startswith(DONE) else held
+                yield _amended(held, warning, notes) if event.startswith(DONE) else held
                 held = None
             if not isinstance(event, str):
                 yield event  # of a response, whose events are objects and have no place for it
@@ -81,10 +89,10 @@ async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGener
         yield held
 
 
-def _amended(event: str, warning: str) -> str:
+def _amended(event: str, warning: str | None, notes: Sequence[str]) -> str:
     chunk = chunk_of(event)
     assert chunk is not None
-    said = _counted(chunk, warning)
+    said = _said(chunk, warning, notes)
     if said is None:
         return event
     chunk[FIELD] = said
@@ -104,6 +112,7 @@ def wrap(
     tokenizer: Callable[[], Any] | None = None,
     *,
     counts: bool = False,
+    noted: Callable[[Any], list[str]] | None = None,
 ) -> Handler:
     """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses.
 
@@ -113,10 +122,12 @@ def wrap(
         on_error: see ``acceptance.begin``.
         tokenizer: returns the server's; None where streams have no place for frames.
         counts: whether responses say what they have cost (``account``).
+        noted: takes from a request what is of another dialect; returns what is said of it.
     """
 
     @functools.wraps(handler)
     async def answer(request: Any, *args: Any, **kwargs: Any) -> Any:
+        notes = noted(request) if noted is not None else []
         admit(request)
         acceptance = Acceptance(num_prompts(request))
         CURRENT.set(acceptance)
@@ -136,12 +147,13 @@ def wrap(
         if counts:
             response = _counting(response)
         warning = expected(acceptance.parsed)
-        if warning is not None and isinstance(response, AsyncGenerator):
-            return _warned(response, warning)
+        is_due = warning is not None or bool(notes)
+        if is_due and isinstance(response, AsyncGenerator):
+            return _warned(response, warning, notes)
         if hasattr(response, "choices"):
             _mend_reasons(response)
-        if warning is not None and (hasattr(response, "choices") or hasattr(response, "output")):
-            said = _counted(response.model_dump(include={"metrics"}), warning)
+        if is_due and (hasattr(response, "choices") or hasattr(response, "output")):
+            said = _said(response.model_dump(include={"metrics"}), warning, notes)
             if said is not None:
                 setattr(response, FIELD, said)
         return response

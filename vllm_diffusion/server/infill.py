@@ -154,7 +154,7 @@ async def fill_in(
     for choice in getattr(response, "choices", ()):
         choice.text = without_overlap(choice.text, suffix)
     if hasattr(response, "choices"):
-        response.diffusion = {"infill": "prompted"}
+        response.diffusion = {**(getattr(response, ACCOUNT, None) or {}), "infill": "prompted"}
     return response
 
 
