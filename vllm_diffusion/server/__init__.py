@@ -19,6 +19,6 @@
 - ``handlers``, ``response``: what is said beside the text; ``account``: what it has cost;
   ``errors``: what a refusal looks like
 - ``watching``, ``frame_events``: frames of watched requests, and the events that they become;
-  ``drafts``: chunks with the whole text so far
+  ``drafts``: chunks with the whole text so far; ``early``: settled text before its block
 - ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends
 """

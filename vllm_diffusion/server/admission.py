@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.request.features import is_said
 from vllm_diffusion.request.params import PREFIX
 from vllm_diffusion.request.quote import LONGEST, close_to, quoted
-from vllm_diffusion.server import dialect, drafts
+from vllm_diffusion.server import dialect, drafts, early
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS, Field
 from vllm_diffusion.server.forms import check_forms, check_tools_of_response
 from vllm_diffusion.server.refusal import RefusedError, refuse
@@ -81,6 +81,7 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
     _check_depending(request, served)
     if is_chat:
         drafts.check(request, has_reasoning_parser=served.has_reasoning_parser)
+        early.check(request)
         check_forms(request)
         if handler is not None:
             has_parser = served.has_reasoning_parser

@@ -88,6 +88,6 @@ def limit(request: Any, longest: int) -> list[str]:
     return told
 
 
-def notes(request: Any, answer: Answer, longest: int) -> list[str]:
+def remarks(request: Any, answer: Answer, longest: int) -> list[str]:
     """Take from a request what is another server's; returns what its answer says of that."""
     return [*take_foreign(request, answer), *limit(request, longest)]

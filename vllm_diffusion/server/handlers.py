@@ -46,10 +46,10 @@ def expected(parsed: ParsedRequest | None) -> str | None:
     )
 
 
-def _said(response: Any, fallback: str | None, notes: Sequence[str]) -> str | None:
+def _said(response: Any, fallback: str | None, remarks: Sequence[str]) -> str | None:
     """All that a response warns of."""
     counted = None if fallback is None else _counted(response, fallback)
-    return "; ".join([*([counted] if counted else []), *notes]) or None
+    return "; ".join([*([counted] if counted else []), *remarks]) or None
 
 
 def _counted(response: Any, fallback: str) -> str | None:
@@ -68,14 +68,14 @@ def _may_be_last(chunk: dict[str, Any]) -> bool:
 
 
 async def _warned(
-    events: AsyncGenerator[Any, None], warning: str | None, notes: Sequence[str]
+    events: AsyncGenerator[Any, None], warning: str | None, remarks: Sequence[str]
 ) -> AsyncGenerator[Any, None]:
     """The same stream with what is said in its last chunk; only that one is held back."""
     held: str | None = None
     async with aclosing(events):
         async for event in events:
             if held is not None:
-                yield _amended(held, warning, notes) if event.startswith(DONE) else held
+                yield _amended(held, warning, remarks) if event.startswith(DONE) else held
                 held = None
             if not isinstance(event, str):
                 yield event  # of a response, whose events are objects and have no place for it
@@ -89,10 +89,10 @@ async def _warned(
         yield held
 
 
-def _amended(event: str, warning: str | None, notes: Sequence[str]) -> str:
+def _amended(event: str, warning: str | None, remarks: Sequence[str]) -> str:
     chunk = chunk_of(event)
     assert chunk is not None
-    said = _said(chunk, warning, notes)
+    said = _said(chunk, warning, remarks)
     if said is None:
         return event
     chunk[FIELD] = said
@@ -112,7 +112,8 @@ def wrap(
     tokenizer: Callable[[], Any] | None = None,
     *,
     counts: bool = False,
-    noted: Callable[[Any], list[str]] | None = None,
+    remarked: Callable[[Any], list[str]] | None = None,
+    has_reasoning_parser: bool = False,
 ) -> Handler:
     """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses.
 
@@ -122,16 +123,19 @@ def wrap(
         on_error: see ``acceptance.begin``.
         tokenizer: returns the server's; None where streams have no place for frames.
         counts: whether responses say what they have cost (``account``).
-        noted: takes from a request what is of another dialect; returns what is said of it.
+        remarked: takes from a request what is of another dialect; returns what is said of it.
+        has_reasoning_parser: whether thoughts are told apart.
     """
 
     @functools.wraps(handler)
     async def answer(request: Any, *args: Any, **kwargs: Any) -> Any:
-        notes = noted(request) if noted is not None else []
+        remarks = remarked(request) if remarked is not None else []
         admit(request)
         acceptance = Acceptance(num_prompts(request))
         CURRENT.set(acceptance)
-        channel = channel_of(request) if tokenizer is not None else None
+        channel = None
+        if tokenizer is not None:
+            channel = channel_of(request, has_reasoning_parser=has_reasoning_parser)
         WATCHING.set(channel)
         try:
             response = await handler(request, *args, **kwargs)
@@ -143,17 +147,19 @@ def wrap(
         if channel is None or tokenizer is None or not isinstance(response, AsyncGenerator):
             close(channel)
         else:
-            response = with_frames(response, channel, request, tokenizer())
+            response = with_frames(
+                response, channel, request, tokenizer(), lambda: acceptance.parsed
+            )
         if counts:
             response = _counting(response)
         warning = expected(acceptance.parsed)
-        is_due = warning is not None or bool(notes)
+        is_due = warning is not None or bool(remarks)
         if is_due and isinstance(response, AsyncGenerator):
-            return _warned(response, warning, notes)
+            return _warned(response, warning, remarks)
         if hasattr(response, "choices"):
             _mend_reasons(response)
         if is_due and (hasattr(response, "choices") or hasattr(response, "output")):
-            said = _said(response.model_dump(include={"metrics"}), warning, notes)
+            said = _said(response.model_dump(include={"metrics"}), warning, remarks)
             if said is not None:
                 setattr(response, FIELD, said)
         return response

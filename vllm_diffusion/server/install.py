@@ -68,7 +68,8 @@ def install(state: Any, plan: DecodePlan, served: Served, likelihood: str | None
             failed_response if is_response else None,
             _tokenizer_of(handler) if name in FRAMED else None,
             counts=name in FRAMED,
-            noted=partial(dialect.notes, answer=served.foreign, longest=served.longest)
+            has_reasoning_parser=served.has_reasoning_parser,
+            remarked=partial(dialect.remarks, answer=served.foreign, longest=served.longest)
             if name in FRAMED
             else None,
         )
