@@ -65,7 +65,7 @@ def test_the_bundled_task_is_right_on_every_route(client: Client) -> None:
             model=client.model, prompt=prefix, suffix=suffix, max_tokens=150
         )
         assert said.choices[0].text == answer
-        assert said.to_dict()["diffusion"] == {"infill": "prompted"}
+        assert said.to_dict()["diffusion"]["infill"] == "prompted"
         fim = post(client, "/v1/fim/completions", model=client.model, prompt=prefix, suffix=suffix)
         (choice,) = fim.json()["choices"]
         assert choice["text"] == choice["message"]["content"] == answer

@@ -6,6 +6,7 @@
   ``merging``: how it is read
 - ``admission`` with ``fields``, ``forms`` and ``templates``: what would be ignored is refused;
   ``refusal``: in which words
+- ``dialect``: what other servers' clients say, and what an answer tells them of it
 - ``tool_grammar``, ``reasoning``: the form of calls; levels of effort
 - ``validation`` with ``sampling_fields``, ``seed_canvas`` and ``structured``: a request is parsed
   and checked, for ``LLM()`` too; ``taken``: how it travels from there to the engine
@@ -15,8 +16,9 @@
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told
 - ``infill``: the text between two passages; ``sse``: an event of a stream
-- ``handlers``, ``response``: what is said beside the text; ``errors``: what a refusal looks like
+- ``handlers``, ``response``: what is said beside the text; ``account``: what it has cost;
+  ``errors``: what a refusal looks like
 - ``watching``, ``frame_events``: frames of watched requests, and the events that they become;
-  ``drafts``: chunks with the whole text so far
+  ``drafts``: chunks with the whole text so far; ``early``: settled text before its block
 - ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends
 """

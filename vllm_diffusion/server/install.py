@@ -14,6 +14,7 @@ from vllm.exceptions import VLLMClientError
 
 from vllm_diffusion.patching import take
 from vllm_diffusion.request.plan import DecodePlan
+from vllm_diffusion.server import dialect
 from vllm_diffusion.server.acceptance import raising
 from vllm_diffusion.server.admission import Served, admit, admit_response, check_records
 from vllm_diffusion.server.errors import openai_error
@@ -66,6 +67,11 @@ def install(state: Any, plan: DecodePlan, served: Served, likelihood: str | None
             partial(check, served=served, handler=handler),
             failed_response if is_response else None,
             _tokenizer_of(handler) if name in FRAMED else None,
+            counts=name in FRAMED,
+            has_reasoning_parser=served.has_reasoning_parser,
+            remarked=partial(dialect.remarks, answer=served.foreign, longest=served.longest)
+            if name in FRAMED
+            else None,
         )
         if name == "anthropic_serving_messages":
             wrapped = _raising(wrapped)
