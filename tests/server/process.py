@@ -62,10 +62,11 @@ class ServerProcess:
         is_forked: bool = True,
         fault: str = "",
         program: str = "vllm",
+        port: int | None = None,
     ) -> None:
         self.log = log
         self.model = model.name
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command: Sequence[str] = (
             "serve",
