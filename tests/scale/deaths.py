@@ -43,6 +43,7 @@ LONG = {
     **{"prompt": [40] * 20, "max_tokens": 1900, "ignore_eos": True, "temperature": 0},
     "vllm_xargs": {"diffusion_threshold": 1.0},
 }
+BROKEN_OFF, FINISHED = "broken off", "finished:"
 UNI = ("--distributed-executor-backend", "uni")
 MP = ("--distributed-executor-backend", "mp")
 TP = ("--tensor-parallel-size", "2")
@@ -96,17 +97,17 @@ class Seen:
     @property
     def told(self) -> str:
         """In a word or two."""
-        if self.status is None or not self.text:
-            return "broken off"
+        if self.status is None:
+            return BROKEN_OFF
         if self.status != 200:
             return f"status {self.status}"
-        lines = [line for line in self.text.splitlines() if line]
-        if lines[-1] != "data: [DONE]":
-            return "broken off"
-        event = json.loads(lines[-2].removeprefix("data: "))
+        *events, last = [line.removeprefix("data: ") for line in self.text.split("\n\n") if line]
+        if events and last != "[DONE]":
+            return BROKEN_OFF
+        event = json.loads(events[-1] if events else last)
         if error := event.get("error"):
             return f"event {error['code']}"
-        return f"finish_reason {event['choices'][0]['finish_reason']}"
+        return f"{FINISHED} {event['choices'][0]['finish_reason']}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ class Outcome:
 
     @property
     def is_right(self) -> bool:
-        return self.code not in (None, 0) and max(self.exit_seconds, self.told_seconds) <= WITHIN
+        """Every client has an error, and the supervisor a code, in time."""
+        has_errors = not any(each.startswith((FINISHED, BROKEN_OFF)) for each in self.told)
+        is_in_time = max(self.exit_seconds, self.told_seconds) <= WITHIN
+        return has_errors and is_in_time and self.code not in (None, 0)
 
 
 def ask(port: int, started: Event, body: dict[str, Any]) -> Seen:
