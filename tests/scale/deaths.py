@@ -102,7 +102,7 @@ class Seen:
         if self.status != 200:
             return f"status {self.status}"
         *events, last = [line.removeprefix("data: ") for line in self.text.split("\n\n") if line]
-        if events and last != "[DONE]":
+        if self.text.startswith("data: ") and last != "[DONE]":
             return BROKEN_OFF
         event = json.loads(events[-1] if events else last)
         if error := event.get("error"):
@@ -121,10 +121,11 @@ class Outcome:
     exit_seconds: float
     gone_seconds: float | None
 
-    @property
-    def is_right(self) -> bool:
+    def is_right(self, case: Case) -> bool:
         """Every client has an error, and the supervisor a code, in time."""
-        has_errors = not any(each.startswith((FINISHED, BROKEN_OFF)) for each in self.told)
+        # Nobody is left who could say it better than the kernel.
+        wrong = FINISHED if case.victim == API else (FINISHED, BROKEN_OFF)
+        has_errors = not any(each.startswith(wrong) for each in self.told)
         is_in_time = max(self.exit_seconds, self.told_seconds) <= WITHIN
         return has_errors and is_in_time and self.code not in (None, 0)
 
@@ -218,7 +219,7 @@ def as_table(outcomes: dict[str, Outcome]) -> str:
 def outcomes_of(names: list[str], folder: Path) -> Iterator[tuple[str, Outcome]]:
     for name in names:
         found = run(CASES[name], folder / f"{name.replace(' ', '-')}.log")
-        print(f"{name}: {found}{'' if found.is_right else '  WRONG'}", flush=True)
+        print(f"{name}: {found}{'' if found.is_right(CASES[name]) else '  WRONG'}", flush=True)
         yield name, found
 
 
@@ -236,7 +237,7 @@ def main() -> int:
         caption = CAPTION.format(**facts, streams=NUM_STREAMS)
         replace_section(PAGE, SECTION, f"{caption}\n\n{as_table(outcomes)}")
     print(as_table(outcomes))
-    return 0 if all(each.is_right for each in outcomes.values()) else 1
+    return 0 if all(found.is_right(CASES[name]) for name, found in outcomes.items()) else 1
 
 
 if __name__ == "__main__":

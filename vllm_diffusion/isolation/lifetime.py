@@ -7,6 +7,7 @@ ranks, those that wait for one that has died get 9 s to end, which they cannot u
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,8 @@ logger = init_logger(f"vllm.{__name__}")
 
 GRACE_SECONDS = 3.0
 """How long the process may take to end in its own way."""
+LAST_SECONDS = 1.0
+"""How long an interpreter of ours may take to tear itself down, when all work is over."""
 RANK_SECONDS = 0.5
 """How long ranks may take to end in their own way after one of them has died."""
 CORE, RANK = "EngineCore", "VllmWorker"
@@ -44,6 +47,8 @@ def end_with_parent() -> None:
     is_ours = multiprocessing.current_process().name.startswith(NAMES)
     if parent is None or not is_ours or _watching:
         return
+    # What an engine still does at its end is done by then, and others wait for it.
+    atexit.register(signal.setitimer, signal.ITIMER_REAL, LAST_SECONDS)
     watch = threading.Thread(target=_watch, args=(parent,), daemon=True, name="EndWithParent")
     _watching.append(watch)
     watch.start()
@@ -67,8 +72,8 @@ def _end_others(ranks: Sequence[BaseProcess]) -> None:
     deadline = time.monotonic() + RANK_SECONDS
     for each in sorted(ranks, key=lambda each: each.sentinel not in ended):
         each.join(max(0.1, deadline - time.monotonic()))
-        # One that was asked to end has an exit code of 0: then vLLM waits for the others.
-        if each.exitcode == 0:
+        # One that was asked to end: then vLLM waits for the others.
+        if each.exitcode in (0, -signal.SIGALRM):
             return
     for each in ranks:
         # It stands in a collective operation of the one that is gone, where no signal reaches it.
