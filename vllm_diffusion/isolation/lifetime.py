@@ -73,11 +73,20 @@ def _end_others(ranks: Sequence[BaseProcess]) -> None:
     for each in sorted(ranks, key=lambda each: each.sentinel not in ended):
         each.join(max(0.1, deadline - time.monotonic()))
         # One that was asked to end: then vLLM waits for the others.
-        if each.exitcode in (0, -signal.SIGALRM):
+        if _exit_code(each) in (0, -signal.SIGALRM):
             return
     for each in ranks:
         # It stands in a collective operation of the one that is gone, where no signal reaches it.
         each.kill()
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    """Of a process for which vLLM waits as well, in another thread: one of both learns it first."""
+    for _ in range(10):
+        if not process.is_alive() and process.exitcode is not None:
+            return process.exitcode
+        time.sleep(0.01)
+    return None
 
 
 def end_after_failure() -> None:
