@@ -25,7 +25,7 @@ logger = init_logger(f"vllm.{__name__}")
 
 GRACE_SECONDS = 3.0
 """How long the process may take to end in its own way."""
-LAST_SECONDS = 1.0
+LAST_SECONDS = 0.5
 """How long an interpreter of ours may take to tear itself down, when all work is over."""
 RANK_SECONDS = 0.5
 """How long ranks may take to end in their own way after one of them has died."""
