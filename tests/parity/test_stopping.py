@@ -88,7 +88,7 @@ def test_model_length(
     monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
     reference = yardstick(block)
     engine = engines(block, max_model_len=asked)
-    assert f"max_model_len is 96 instead of {asked}" in caplog.text
+    assert f"--max-model-len is 96 instead of {asked}" in caplog.text
     assert engine.engine.model_config.max_model_len == 96
     cases = [
         reference.draw(length, 100, block, max_len=96, ignore_eos=True)

@@ -24,7 +24,7 @@ from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.core import EngineCore
+from vllm.v1.engine.core import EngineCore, EngineCoreProc
 from vllm.v1.engine.input_processor import InputProcessor
 from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.loggers import PrometheusStatLogger
@@ -48,6 +48,7 @@ TARGETS = {
     "request_acceptance": (AsyncLLM, "add_request"),
     "finished_texts": (AsyncLLM, "generate"),
     "no_draft_round_trip": (EngineCore, "post_step"),
+    "cut_requests_say_so": (EngineCoreProc, "_send_finish_outputs_to_client"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
     "openai_handlers": (api_router, "init_generate_state"),
@@ -90,6 +91,7 @@ def test_the_patches_are_frozen() -> None:
         "request_acceptance",
         "finished_texts",
         "no_draft_round_trip",
+        "cut_requests_say_so",
         "prometheus_metrics",
         "response_metrics",
         "openai_handlers",
@@ -391,9 +393,6 @@ def test_counters_of_speculative_decoding_stay(num_spec_tokens: int) -> None:
     made = {family.name for collector in collectors for family in collector.collect()}
     for collector in collectors:
         registry.unregister(collector)
-    assert made == {
-        "vllm:spec_decode_num_drafts",
-        "vllm:spec_decode_num_draft_tokens",
-        "vllm:spec_decode_num_accepted_tokens",
-        "vllm:spec_decode_num_accepted_tokens_per_pos",
-    }
+    start = "vllm:spec_decode_num_"
+    of_tokens = {f"{start}{each}" for each in ("draft_tokens", "accepted_tokens")}
+    assert made == {f"{start}drafts", *of_tokens, f"{start}accepted_tokens_per_pos"}

@@ -40,6 +40,7 @@ PATCHES: tuple[Patch, ...] = (
     frontend.request_acceptance,
     frontend.finished_texts,
     core.no_draft_round_trip,
+    core.cut_requests_say_so,
     metrics.prometheus_metrics,
     metrics.response_metrics,
     frontend.openai_handlers,

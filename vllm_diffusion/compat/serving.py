@@ -362,11 +362,14 @@ CONTACTS = (
             f"{ENGINE}.utils.CoreEngineProcManager",
             "vllm.v1.executor.multiproc_executor.WorkerProc.make_worker_process",
             "vllm.v1.executor.ray_utils.build_actor_name",
+            "vllm.v1.utils.APIServerProcessManager",
         ),
-        what="Engine core and worker end with the process that started them.",
-        why="an engine core whose API server was killed waits for good",
+        what="Engine core and worker end with the process that started them, ranks end together, "
+        "and several front ends say once what start-up has changed.",
+        why="an engine core whose API server was killed waits for good, and so do ranks for one "
+        "that was killed",
         acts="engine core and worker, in isolation/lifetime.py, which knows vLLM's processes by "
-        "the start of their names",
+        "the start of their names; front ends, in startup/notices.py",
         breaks="Processes stay behind",
         remove="vLLM ends them",
         checks=(
@@ -375,6 +378,7 @@ CONTACTS = (
                 "vllm.v1.executor.multiproc_executor.WorkerProc.make_worker_process", "VllmWorker"
             ),
             Spells("vllm.v1.executor.ray_utils.build_actor_name", "vllm_Worker_"),
+            Spells("vllm.v1.utils.APIServerProcessManager", "ApiServer_"),
         ),
     ),
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from vllm.exceptions import GenerationError, VLLMValidationError
 from vllm.logger import init_logger
 
-from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure
+from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, SHUTTING_DOWN, Failure
+from vllm_diffusion.server.ending import shutting_down
 from vllm_diffusion.server.watching import is_frame
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def error_of(output: EngineCoreOutput) -> Exception | None:
     if not isinstance(reason, str) or not reason.startswith(PREFIX):
         return None
     message = reason[len(PREFIX) :]
+    if message == SHUTTING_DOWN:
+        return shutting_down()
     if message == MESSAGES[Failure.DEAD_END]:
         return VLLMValidationError(message, parameter="structured_outputs")
     return GenerationError(message)
