@@ -1,7 +1,7 @@
 """Where in their drafts the texts of requests have got to, by slot, for drafts that follow them.
 
 Nothing is allocated before somebody sends such a draft. Shape suffixes: S slots, B requests in the
-step, L canvas length, C tokens of context, K places of a draft, W those around
+step, L canvas length, C tokens of context, K tokens of the longest draft, W a draft's places around
 one.
 """
 

@@ -1,9 +1,11 @@
 """Where in its draft a text goes on: a draft that follows the text that is decoded.
 
-    score(c) = number of k in 1..C with text[-k] = draft[c - k],   c within R of the expected place
+    score(c) = sum of C + 1 - k over k in 1..C with text[-k] = draft[c - k],
+               c within R of the expected place
 
 A block's draft begins at the place with the highest score, the nearest one of equals. What the text
-has more or less than the draft moves the rest of it. Shape suffixes: B requests, C tokens of
+has more or less than the draft moves the rest of it; its last tokens count most, since those before
+may stand in front of what was put in. Shape suffixes: B requests, C tokens of
 context, O places that are looked at, K tokens of the longest draft.
 """
 
@@ -37,7 +39,8 @@ def next_place(window_BW: Tensor, tail_BC: Tensor, expected_B: Tensor) -> Tensor
     place_BO = expected_B[:, None] + offset_O
     # A place is behind a token of the draft, or at its start.
     exists_BO = (before_BOC[:, :, -1] >= 0) | (place_BO == 0)
-    score_BO = (before_BOC == tail_BC[:, None]).sum(dim=2).where(exists_BO, -1)
+    weight_C = torch.arange(1, CONTEXT + 1, device=window_BW.device)
+    score_BO = ((before_BOC == tail_BC[:, None]) * weight_C).sum(dim=2).where(exists_BO, -1)
     # Of equals the nearest, of two as near the one in front.
     nearness_O = 2 * (REACH - offset_O.abs()) + (offset_O < 0)
     best_B = (score_BO * (2 * REACH + 2) + nearness_O).argmax(dim=1)

@@ -193,7 +193,7 @@ def goes_on(text: Sequence[int], draft: Sequence[int], expected: int) -> int:
     best, best_key = expected, (-1, -REACH, False)
     for place in range(max(0, expected - REACH), min(len(draft), expected + REACH) + 1):
         pairs = zip(reversed(text[-CONTEXT:]), reversed(draft[:place]), strict=False)
-        score = sum(one == other for one, other in pairs)
+        score = sum(CONTEXT - back for back, (one, other) in enumerate(pairs) if one == other)
         key = (score, -abs(place - expected), place < expected)
         if key > best_key:
             best, best_key = place, key
