@@ -135,6 +135,7 @@ SAMPLED: list[tuple[FamilyRecord, dict[str, Any]]] = [
     (NEMOTRON_LABS, {"extra_args": {"diffusion_policy": "self_speculation",
                                     "diffusion_draft": [5]}}),
     (SDAR, {"extra_args": {"diffusion_draft": [512]}}),
+    (SDAR, {"extra_args": {"diffusion_draft": [5] * 600}}),
     *((SDAR, {**said, "extra_args": {"diffusion_read_only": 1}})
       for said in ({"structured_outputs": GRAMMAR}, {"min_tokens": 1})),
     *((SDAR, {**said, "extra_args": {"diffusion_constrained": True}})
