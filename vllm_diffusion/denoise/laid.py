@@ -4,6 +4,8 @@
 
 A held token is settled from the start and never edited. A draft is read in the first forward of its
 block that has a row for it, and is settled or masked then; the policy goes on with what is masked.
+Where the draft follows the text, a doubted token is replaced at once if the model is as sure of
+another one.
 Shape suffixes: B requests in the step, L canvas length.
 """
 
@@ -84,6 +86,10 @@ class Laid(StepRule):
     step_B: Tensor
     """int64. Steps of the schedule before this one."""
     mask_id: int
+    follows_B: Tensor | None = None
+    """bool. Requests whose draft follows their text; None where there are none."""
+    candidates: Candidates | None = None
+    """The model's answer, where drafts follow."""
 
     @property
     def read_BL(self) -> Tensor:
@@ -91,23 +97,38 @@ class Laid(StepRule):
         position_L = torch.arange(self.draft_BL.shape[1], device=self.draft_BL.device)
         return self.draft_BL & (position_L < self.num_rows_B[:, None])
 
+    @property
+    def sure_BL(self) -> Tensor:
+        """bool. Drafts that this step keeps; what a request forbids has no probability."""
+        is_sure_BL = (self.prob_BL >= self.threshold_B[:, None]) & (self.prob_BL > 0)
+        return self.read_BL & is_sure_BL
+
+    @property
+    def replaced_BL(self) -> Tensor | None:
+        """bool. Drafts for which this step takes another token, where drafts follow."""
+        if self.follows_B is None:
+            return None
+        assert self.candidates is not None
+        # A threshold above every probability replaces nothing; one of 0 keeps everything.
+        is_sure_BL = self.candidates.prob_BL >= self.threshold_B[:, None]
+        return self.read_BL & ~self.sure_BL & is_sure_BL & self.follows_B[:, None]
+
     def open(self, open_BL: Tensor, params: StepParams) -> Tensor:
         return open_BL & ~self.draft_BL
 
     def change(self, changes: Changes) -> Changes:
+        replaced_BL = self.replaced_BL
+        if replaced_BL is not None:
+            changes = replace(changes, accepted_BL=changes.accepted_BL | replaced_BL)
         if changes.edited_BL is None:
             return changes
         return replace(changes, edited_BL=changes.edited_BL & ~self.pinned_BL)
 
     def revise(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
-        read_BL = self.read_BL
-        # What a request forbids has no probability, and a threshold may be 0.
-        is_sure_BL = (self.prob_BL >= self.threshold_B[:, None]) & (self.prob_BL > 0)
-        doubted_BL = read_BL & ~is_sure_BL
-        return (
-            tokens_BL.masked_fill(doubted_BL, self.mask_id),
-            masked_BL & ~(read_BL & is_sure_BL),
-        )
+        doubted_BL, replaced_BL = self.read_BL & ~self.sure_BL, self.replaced_BL
+        if replaced_BL is not None:
+            doubted_BL &= ~replaced_BL
+        return tokens_BL.masked_fill(doubted_BL, self.mask_id), masked_BL & ~self.sure_BL
 
     def emit(self, result: StepResult, changes: Changes, params: StepParams) -> StepResult:
         # A forward that made the first token alone says nothing of what is held behind it.

@@ -10,6 +10,7 @@
 - ``tool_grammar``, ``reasoning``: the form of calls; levels of effort
 - ``validation`` with ``sampling_fields``, ``seed_canvas`` and ``structured``: a request is parsed
   and checked, for ``LLM()`` too; ``taken``: how it travels from there to the engine
+- ``draft_text``: a draft's text becomes tokens; ``prediction``: OpenAI's word for such a draft
 - ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
 - ``label_reads``: what a model says of given tokens at one masked position, for any family;
   ``likelihood``: log-probabilities of a text, a read for each token

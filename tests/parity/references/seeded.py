@@ -18,6 +18,7 @@ from tests.parity.references.dream import POLICIES, Schedule
 from tests.parity.references.stale import stale_logits
 
 Look = Callable[[list[int], int, int], Tensor]
+CONTEXT, REACH = 8, 128
 
 
 @dataclass
@@ -40,7 +41,8 @@ def generate(
     group: str,
     mask_id: int,
     block: int,
-    seed_canvas: Sequence[int],
+    seed_canvas: Sequence[int] = (),
+    draft: Sequence[int] = (),
     pinned: Collection[int] = (),
     policy: str = "confidence",
     threshold: float = 0.9,
@@ -60,17 +62,19 @@ def generate(
     Args:
         group: "full", "block_causal" or "causal_context".
         seed_canvas: the output's first tokens.
+        draft: in its place a text that follows what is decoded.
         pinned: positions of it that are held.
     """
     last = min(len(prompt) + max_tokens, max_len)
     last_pin = max(pinned, default=-1)
     keep = threshold if policy == "confidence" else 0.9
     known, count, slack = list(prompt), 0, float("inf")
+    laid, moved = draft or seed_canvas, 0  # how far the draft has moved against the text
 
     def cell(at: int) -> Cell:
         """The position ``at`` of the sequence, before it is decoded."""
-        place = at - len(prompt)
-        token = seed_canvas[place] if place < len(seed_canvas) else mask_id
+        place = at - len(prompt) + moved
+        token = laid[place] if place < len(laid) else mask_id
         if place in pinned:
             return Cell(token=token, is_pinned=True)
         is_hole = token == mask_id or (token in stop_ids and place < last_pin)
@@ -158,11 +162,14 @@ def generate(
                 accepted, gap = choose(policy, threshold, rule.floor(step), masked, logits)
             edits, edit_gap = editable(cells, edit_threshold, logits)
             kept, draft_gap = trusted(cells, keep, logits)
-            slack = min(slack, gap, edit_gap, draft_gap)
+            swapped, swap_gap = sure_of_another(cells, keep, logits) if draft else ([], draft_gap)
+            slack = min(slack, gap, edit_gap, draft_gap, swap_gap)
             for i in accepted + edits:
                 cells[i].token = int(logits[i].argmax())
             for i in drafted:
                 cells[i] = Cell(token=cells[i].draft if i in kept else None)
+                if i in swapped and i not in kept:
+                    cells[i].token = int(logits[i].argmax())
             step += bool(masked or not drafted)
             count += 1
             is_open = any(one.token is None for one in cells)
@@ -175,6 +182,22 @@ def generate(
         known += [first(one.token) for one in cells[:done]]
         if known[-1] in stop_ids or len(known) >= last:
             return Answer(known[len(prompt) :], count, slack)
+        if draft:
+            text = known[len(prompt) :]
+            expected = len(text) + moved
+            moved = goes_on(text, draft, expected) - len(text)
+
+
+def goes_on(text: Sequence[int], draft: Sequence[int], expected: int) -> int:
+    """Where in the draft the text goes on: where most of its last tokens stand in front of it."""
+    best, best_key = expected, (-1, -REACH, False)
+    for place in range(max(0, expected - REACH), min(len(draft), expected + REACH) + 1):
+        pairs = zip(reversed(text[-CONTEXT:]), reversed(draft[:place]), strict=False)
+        score = sum(CONTEXT - back for back, (one, other) in enumerate(pairs) if one == other)
+        key = (score, -abs(place - expected), place < expected)
+        if key > best_key:
+            best, best_key = place, key
+    return best
 
 
 def first(*values: int | None) -> int:
@@ -203,6 +226,15 @@ def trusted(cells: list[Cell], keep: float, logits: Tensor) -> tuple[list[int], 
         if prob > 0 and prob >= keep:
             kept.append(i)
     return kept, min(gaps)
+
+
+def sure_of_another(cells: list[Cell], keep: float, logits: Tensor) -> tuple[list[int], float]:
+    """Drafts in whose place the model is sure of its own token, and the closest decision."""
+    drafted = [i for i, one in enumerate(cells) if one.draft is not None]
+    tops = {i: float(logits[i].softmax(-1).max()) for i in drafted}
+    swapped = [i for i in drafted if tops[i] >= keep]
+    gaps = [abs(tops[i] - keep) for i in drafted] + [lead(logits[i]) for i in swapped]
+    return swapped, min(gaps, default=float("inf"))
 
 
 def editable(cells: list[Cell], threshold: float | None, logits: Tensor) -> tuple[list[int], float]:

@@ -22,7 +22,10 @@ OTHERS: dict[str, Field] = {
     "verbosity": refused("say in the prompt how long the answer should be", "medium"),
     "modalities": refused("answers are text; leave it out", ["text"]),
     "audio": refused("answers are text; leave it out"),
-    "prediction": refused("a canvas starts from masks alone; leave it out"),
+    "prediction": depends(
+        "of chats, as the draft of the answer; `usage` counts how many of its tokens stand there "
+        "(`edit.md`)"
+    ),
     "moderation": refused("nothing is moderated here; leave it out"),
     "web_search_options": refused("nothing is searched here; leave it out"),
     "functions": refused("use tools"),
@@ -58,5 +61,6 @@ OTHERS: dict[str, Field] = {
 NO_DRAFTS: dict[str, Field] = {
     "diffusing": refused(_DRAFTS, False),
     "realtime": refused("it is of a chat's stream; leave it out", False),
+    "prediction": refused("chats alone have it; say diffusion_draft in vllm_xargs"),
 }
 """Of routes whose chunks have no place for them."""
