@@ -16,7 +16,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jsonschema
 import pytest
 from pydantic import BaseModel
@@ -360,48 +359,3 @@ def test_sigterm_is_a_clean_end(bundled: ServerProcess) -> None:
     # vLLM's front end notes that the engine has gone; nothing behind it may have failed.
     behind = [line for line in bundled.log_tail(10_000).splitlines() if "(APIServer" not in line]
     assert not [line for line in behind if "ERROR" in line]
-
-
-@pytest.mark.parametrize("kind", ["chat", "completion"])
-def test_an_answer_says_what_it_has_cost(client: Client, kind: str) -> None:
-    ask = client.chat if kind == "chat" else client.completion
-    said = ask(LETTER, max_tokens=60).to_dict()
-    account, counted = said["diffusion"], said["metrics"]["speculative_decoding"]["diffusion"]
-    assert account["forwards"] == counted["num_forwards"] >= account["steps"] > 0
-    assert account["tokens"] == said["usage"]["completion_tokens"]
-    assert account["tokens_per_forward"] == round(account["tokens"] / account["forwards"], 3)
-    assert said["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
-    *_, last = ask(LETTER, max_tokens=60, stream=True, stream_options={"include_usage": True})
-    assert last.to_dict()["diffusion"] == account
-    assert last.to_dict()["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
-
-
-def test_realtime_tells_settled_text_before_its_block(client: Client) -> None:
-    """At one token a step, from the left: the first word comes long before its block."""
-    fields = {"vllm_xargs": {"diffusion_policy": "static", "diffusion_max_steps": 16}}
-    streams = [
-        [
-            chunk.choices[0].delta.content or ""
-            for chunk in client.chat(LETTER, max_tokens=60, stream=True, extra_body=fields | said)
-            if chunk.choices
-        ]
-        for said in ({}, {"realtime": True})
-    ]
-    blocks, early = (["".join(texts), [text for text in texts if text]] for texts in streams)
-    assert early[0] == blocks[0]
-    assert len(early[1]) > len(blocks[1])
-    assert len(early[1][0]) < len(blocks[1][0])
-
-
-def test_mercurys_dialect_cuts_limits_with_a_warning(client: Client) -> None:
-    said = client.chat(LETTER, max_tokens=1 << 20, reasoning_effort="instant")
-    assert "1048576" in said.warning
-    response = httpx.post(
-        f"{client.url}/v1/chat/completions",
-        json={
-            "model": client.model,
-            "messages": [{"role": "user", "content": "hi"}],
-            "max_tokens": 1 << 20,
-        },
-    )
-    assert response.status_code == 400

@@ -365,6 +365,7 @@ def test_handlers_of_our_models_alone_are_wrapped(
         assert entry.serve_http is serve_http
     plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
     ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan, served_model_name="x")
+    ours.max_model_len = 64
     state = handlers(ours)
     assert isinstance(state.engine.shutdown, Ending)
     assert entry.serve_http.keywords == {"timeout_graceful_shutdown": UNREAD_SECONDS}
