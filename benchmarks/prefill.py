@@ -190,14 +190,16 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
     rows = {int(length): row for length, row in result["rows"].items()}
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
-    left.plot(rows, [row["first"] for row in rows.values()], "o-", color="#21618c")
+    left.plot(list(rows), [row["first"] for row in rows.values()], "o-", color="#21618c")
     for length, row in rows.items():
         note = f"{row['forwards']:.0f} forwards"
         left.annotate(note, (length, row["first"]), (6, -10), textcoords="offset points", size=8)
     left.set(xscale="log", yscale="log", ylabel="seconds", title="Time to the first text")
-    right.plot(rows, [row["step"] for row in rows.values()], "o-", color="#21618c", label="step")
+    right.plot(
+        list(rows), [row["step"] for row in rows.values()], "o-", color="#21618c", label="step"
+    )
     network = [row["network"] for row in rows.values()]
-    right.plot(rows, network, "s--", color="#888888", label="of it the network")
+    right.plot(list(rows), network, "s--", color="#888888", label="of it the network")
     right.set(xscale="log", ylabel="milliseconds", title="A denoising step", ylim=(0, None))
     right.legend(frameon=False)
     for axes in (left, right):

@@ -1,6 +1,6 @@
 """What a server does whose worker or engine core was killed, by how it is spread.
 
-    python -m tests.scale.deaths [--cases mp uni] [--docs]
+    python -m tests.scale.deaths [--cases mp uni] [--json FILE] [--docs]
 
 Each case is a server as users start it, three streams and a response that run, and SIGKILL to one
 process. Every part of a case that is not as docs/reliability.md promises makes the exit status 1.
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -227,17 +227,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", nargs="*", default=[], help="what their names begin with")
     parser.add_argument("--logs", type=Path, help="a folder where the servers' logs are kept")
+    parser.add_argument("--json", type=Path, help="keep outcomes here, beside those of other cases")
     parser.add_argument("--docs", action="store_true", help="write the table of the page")
     arguments = parser.parse_args()
+    known = Path(arguments.json) if arguments.json else None
+    outcomes: dict[str, Outcome] = {}
+    if known and known.is_file():
+        outcomes = {name: Outcome(**each) for name, each in json.loads(known.read_text()).items()}
     names = [name for name in CASES if name.startswith(tuple(arguments.cases) or "")]
     with tempfile.TemporaryDirectory(prefix="deaths-") as folder:
-        outcomes = dict(outcomes_of(names, arguments.logs or Path(folder)))
+        for name, found in outcomes_of(names, arguments.logs or Path(folder)):
+            outcomes[name] = found
+            if known:
+                kept = {each: asdict(outcome) for each, outcome in outcomes.items()}
+                known.write_text(json.dumps(kept, indent=1) + "\n")
+    table = as_table({name: outcomes[name] for name in CASES if name in outcomes})
+    print(table)
     if arguments.docs:
         facts = machine.describe("-m tests.scale.deaths", {})
         caption = CAPTION.format(**facts, streams=NUM_STREAMS)
-        replace_section(PAGE, SECTION, f"{caption}\n\n{as_table(outcomes)}")
-    print(as_table(outcomes))
-    return 0 if all(found.is_right(CASES[name]) for name, found in outcomes.items()) else 1
+        replace_section(PAGE, SECTION, f"{caption}\n\n{table}")
+    return 0 if all(outcomes[name].is_right(CASES[name]) for name in names) else 1
 
 
 if __name__ == "__main__":

@@ -47,11 +47,18 @@ def end_with_parent() -> None:
     is_ours = multiprocessing.current_process().name.startswith(NAMES)
     if parent is None or not is_ours or _watching:
         return
-    # What an engine still does at its end is done by then, and others wait for it.
-    atexit.register(signal.setitimer, signal.ITIMER_REAL, LAST_SECONDS)
+    atexit.register(_end_soon)
     watch = threading.Thread(target=_watch, args=(parent,), daemon=True, name="EndWithParent")
     _watching.append(watch)
     watch.start()
+
+
+def _end_soon() -> None:
+    """An engine's work is done when its interpreter ends, and others wait for the process."""
+    ray = sys.modules.get("ray")
+    # Ray's own end takes its time, and takes actors with it.
+    if ray is None or not ray.is_initialized():
+        signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS)
 
 
 def end_ranks_together() -> None:
