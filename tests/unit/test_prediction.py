@@ -108,8 +108,8 @@ class Renderer:
         assert not params.add_special_tokens
         return {"prompt_token_ids": [ord(word[0]) for word in prompt["prompt"].split()]}
 
-    async def tokenize_prompts_async(self, prompts: Any, params: Any) -> Any:
-        return [self.tokenize_prompt(prompt, params) for prompt in prompts]
+    async def tokenize_prompt_async(self, prompt: Any, params: Any) -> Any:
+        return self.tokenize_prompt(prompt, params)
 
 
 MODEL: Any = SimpleNamespace(max_model_len=8, skip_tokenizer_init=False)

@@ -154,8 +154,8 @@ async def count(response: Any, handler: Any, expected: str) -> None:
 
 
 async def _details(handler: Any, expected: str, made: str) -> dict[str, int]:
-    texts = [{"prompt": expected}, {"prompt": made}]
-    tokens = await handler.renderer.tokenize_prompts_async(texts, PLAIN)
+    of_text = handler.renderer.tokenize_prompt_async
+    tokens = [await of_text({"prompt": text}, PLAIN) for text in (expected, made)]
     return details(*(each["prompt_token_ids"] for each in tokens))
 
 
