@@ -12,6 +12,7 @@ from tests.parity.cases import MIN_SLACK, random_tokens
 from tests.parity.families import FamilyCase, FamilyYardstick, Mode
 from tests.parity.family_bench import FamilyBench, make_bench
 from tests.parity.references import seeded
+from tests.parity.test_family_chunking import BUDGET
 from tests.parity.test_family_preemption import MAX_LEN, check
 from tests.parity.test_preemption import SCARCE
 from tests.parity.test_seed_canvas import GROUPS, RENAMED, ROOM, text
@@ -150,3 +151,19 @@ def test_draws_are_the_same_in_company_and_behind_a_cached_prompt(
     engine.fresh()
     alone = run(1)
     assert run(len(cases)) == alone
+
+
+@pytest.mark.parametrize("name", ["shifted-seeds", "causal-context"])
+def test_prompts_in_pieces(name: str, bench: FamilyBench) -> None:
+    """Drafts wait while a prompt is computed, some in steps in which others denoise."""
+    family = GROUPS[name][0]
+    yardstick = bench.yardstick(family)
+    kinds = ("more", "less", "a token")
+    cases = [
+        drawn(yardstick, name, length, kind)
+        for length, kind in zip((62, 65, 129), kinds, strict=True)
+    ]
+    engine = bench.engine(family, max_num_batched_tokens=BUDGET)
+    outcomes = engine.run(cases, every=2)
+    yardstick.compare(cases, outcomes)
+    assert outcomes[2].prefills

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,27 +20,9 @@ from tests.server.counters import Counters, eventually
 from tests.server.process import ServerProcess
 
 
-@pytest.fixture(scope="module")
-def server(tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    process = ServerProcess(
-        tiny_diffusion,
-        tmp_path_factory.mktemp("infill") / "log",
-        *("--kv-cache-memory-bytes", str(256 << 20)),
-        *("--max-model-len", "1024"),
-        *("--shutdown-timeout", "20"),
-        is_forked=False,
-        program="vllm-diffusion",
-    )
-    try:
-        process.wait_until_healthy()
-        yield process
-    finally:
-        process.stop()
-
-
 @pytest.fixture
-def client(server: ServerProcess) -> Iterator[Client]:
-    yield from healthy(server)
+def client(bundled_server: ServerProcess) -> Iterator[Client]:
+    yield from healthy(bundled_server)
 
 
 def post(client: Client, path: str, **body: Any) -> httpx.Response:

@@ -104,18 +104,16 @@ def test_what_it_can_be_had_beside() -> None:
 class Renderer:
     """Each word is a token, the number of its first letter."""
 
-    tokenizer = SimpleNamespace(eos_token_id=2)
-
     def tokenize_prompt(self, prompt: Any, params: Any) -> Any:
         assert not params.add_special_tokens
         return {"prompt_token_ids": [ord(word[0]) for word in prompt["prompt"].split()]}
 
-    async def tokenize_prompts_async(self, prompts: Any, params: Any) -> Any:
-        return [self.tokenize_prompt(prompt, params) for prompt in prompts]
+    async def tokenize_prompt_async(self, prompt: Any, params: Any) -> Any:
+        return self.tokenize_prompt(prompt, params)
 
 
 MODEL: Any = SimpleNamespace(max_model_len=8, skip_tokenizer_init=False)
-PROCESSOR: Any = SimpleNamespace(renderer=Renderer(), tokenizer=Renderer.tokenizer)
+PROCESSOR: Any = SimpleNamespace(renderer=Renderer())
 HANDLER: Any = SimpleNamespace(renderer=Renderer(), model_config=MODEL)
 
 
@@ -163,12 +161,12 @@ def test_the_usage_of_a_stream_counts_them(more: dict[str, Any], contents: tuple
     }
 
 
-def test_a_text_becomes_tokens_with_an_end() -> None:
+def test_a_text_becomes_tokens() -> None:
     from vllm import SamplingParams
 
     sent = SamplingParams(extra_args={DRAFT: "a b", "diffusion_threshold": 0.5})
     read = read_draft(sent, MODEL, PROCESSOR)
-    assert read.extra_args == {DRAFT: [97, 98, 2], "diffusion_threshold": 0.5}
+    assert read.extra_args == {DRAFT: [97, 98], "diffusion_threshold": 0.5}
     assert sent.extra_args[DRAFT] == "a b"
     same = SamplingParams(extra_args={DRAFT: [1]})
     assert read_draft(same, MODEL, PROCESSOR) is same

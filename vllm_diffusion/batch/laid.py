@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vllm_diffusion.denoise.canvas import Canvas
-    from vllm_diffusion.denoise.sample import Candidates
     from vllm_diffusion.request.seed_canvas import SeedCanvas
 
 HOLE = -1
@@ -175,7 +174,6 @@ class LaidTokens:
         rows_B: Tensor,
         step_B: Tensor,
         follows_B: Tensor | None = None,
-        candidates: Candidates | None = None,
     ) -> Laid:
         """What a step has to heed.
 
@@ -186,7 +184,6 @@ class LaidTokens:
             rows_B: int64 (B,), leading positions that have logits.
             step_B: int64 (B,), steps of their blocks so far.
             follows_B: bool (B,), those whose drafts follow; None where there are none.
-            candidates: the model's answer.
         """
         assert self.threshold is not None
         is_laid_B1 = is_laid_B[:, None]
@@ -200,7 +197,6 @@ class LaidTokens:
             step_B=step_B,
             mask_id=self.mask_id,
             follows_B=follows_B,
-            candidates=candidates,
         )
 
     def start_next(

@@ -313,9 +313,12 @@ CONTACTS = (
             f"{ENGINE}.async_llm.AsyncLLM.generate",
             f"{COMPLETIONS}.serving.OpenAIServingCompletion.render_completion_request",
             f"{COMPLETIONS}.protocol.CompletionResponse",
+            "vllm.renderers.TokenizeParams",
+            "vllm.renderers.base.BaseRenderer.tokenize_prompt",
+            "vllm.renderers.base.BaseRenderer.tokenize_prompt_async",
         ),
         what="Questions become chats, and their answers' first tokens are read, as are the tokens "
-        "of texts that are scored.",
+        "of texts that are scored; drafts become tokens.",
         why="vLLM's own route of decisions answers for a list of architectures, which has none of "
         "this package's",
         acts="API server, in endpoints/decisions.py, server/label_reads.py and "
@@ -324,6 +327,8 @@ CONTACTS = (
         remove="vLLM's decisions take a model's own strategy",
         checks=(
             Takes("vllm.renderers.online_renderer.OnlineRenderer.render_chat", ("request",)),
+            Takes("vllm.renderers.base.BaseRenderer.tokenize_prompt", ("prompt", "params")),
+            Takes("vllm.renderers.base.BaseRenderer.tokenize_prompt_async", ("prompt", "params")),
             Takes(
                 f"{ENGINE}.async_llm.AsyncLLM.generate",
                 ("prompt", "sampling_params", "request_id", "prompt_text", "lora_request"),

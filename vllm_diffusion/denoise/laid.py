@@ -4,8 +4,6 @@
 
 A held token is settled from the start and never edited. A draft is read in the first forward of its
 block that has a row for it, and is settled or masked then; the policy goes on with what is masked.
-Where the draft follows the text, a doubted token is replaced at once if the model is as sure of
-another one.
 Shape suffixes: B requests in the step, L canvas length.
 """
 
@@ -88,8 +86,6 @@ class Laid(StepRule):
     mask_id: int
     follows_B: Tensor | None = None
     """bool. Requests whose draft follows their text; None where there are none."""
-    candidates: Candidates | None = None
-    """The model's answer, where drafts follow."""
 
     @property
     def read_BL(self) -> Tensor:
@@ -103,32 +99,18 @@ class Laid(StepRule):
         is_sure_BL = (self.prob_BL >= self.threshold_B[:, None]) & (self.prob_BL > 0)
         return self.read_BL & is_sure_BL
 
-    @property
-    def replaced_BL(self) -> Tensor | None:
-        """bool. Drafts for which this step takes another token, where drafts follow."""
-        if self.follows_B is None:
-            return None
-        assert self.candidates is not None
-        # A threshold above every probability replaces nothing; one of 0 keeps everything.
-        is_sure_BL = self.candidates.prob_BL >= self.threshold_B[:, None]
-        return self.read_BL & ~self.sure_BL & is_sure_BL & self.follows_B[:, None]
-
     def open(self, open_BL: Tensor, params: StepParams) -> Tensor:
         return open_BL & ~self.draft_BL
 
     def change(self, changes: Changes) -> Changes:
-        replaced_BL = self.replaced_BL
-        if replaced_BL is not None:
-            changes = replace(changes, accepted_BL=changes.accepted_BL | replaced_BL)
         if changes.edited_BL is None:
             return changes
         return replace(changes, edited_BL=changes.edited_BL & ~self.pinned_BL)
 
     def revise(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
-        doubted_BL, replaced_BL = self.read_BL & ~self.sure_BL, self.replaced_BL
-        if replaced_BL is not None:
-            doubted_BL &= ~replaced_BL
-        return tokens_BL.masked_fill(doubted_BL, self.mask_id), masked_BL & ~self.sure_BL
+        sure_BL = self.sure_BL
+        doubted_BL = self.read_BL & ~sure_BL
+        return tokens_BL.masked_fill(doubted_BL, self.mask_id), masked_BL & ~sure_BL
 
     def emit(self, result: StepResult, changes: Changes, params: StepParams) -> StepResult:
         # A forward that made the first token alone says nothing of what is held behind it.

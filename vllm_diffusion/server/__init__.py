@@ -16,6 +16,7 @@
   ``likelihood``: log-probabilities of a text, a read for each token
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told
+- ``edit_tags``, ``edit_prompt``: what an editor's message says, and how a model is asked for it
 - ``infill``: the text between two passages; ``sse``: an event of a stream
 - ``handlers``, ``response``: what is said beside the text; ``account``: what it has cost;
   ``errors``: what a refusal looks like

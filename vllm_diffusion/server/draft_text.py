@@ -1,7 +1,8 @@
-"""``diffusion_draft`` as a text: it becomes tokens, with the one behind them that ends a text.
+"""``diffusion_draft`` as a text: it becomes tokens.
 
 Before a request is parsed: the tokenizer is the front end's, and in a server it works on a thread
-of vLLM's, as for prompts.
+of vLLM's, as for prompts. No token stands for the text's end: behind the draft there are holes,
+which the forward that reads the draft may fill.
 """
 
 from __future__ import annotations
@@ -52,13 +53,10 @@ def check_length(text: str, field: str, model_config: ModelConfig) -> None:
         raise refuse(field, text, remedy, NOT_HONOURED)
 
 
-def with_tokens(params: SamplingParams, text: str, tokens: Any, tokenizer: Any) -> SamplingParams:
+def with_tokens(params: SamplingParams, tokens: Any) -> SamplingParams:
     """A copy of the parameters whose draft is tokens; of no text there is no draft."""
-    ids = list(tokens["prompt_token_ids"])
-    end = getattr(tokenizer, "eos_token_id", None)
-    if isinstance(end, int) and text:
-        ids.append(end)
     made = copy(params)
+    ids = list(tokens["prompt_token_ids"])
     made.extra_args = {**(params.extra_args or {}), DRAFT: ids or None}
     return made
 
@@ -68,7 +66,7 @@ def read_draft(params: Any, model_config: ModelConfig, processor: InputProcessor
     if (text := text_of(params, model_config)) is None:
         return params
     tokens = processor.renderer.tokenize_prompt({"prompt": text}, PLAIN)
-    return with_tokens(params, text, tokens, processor.tokenizer)
+    return with_tokens(params, tokens)
 
 
 async def read_draft_async(
@@ -78,4 +76,4 @@ async def read_draft_async(
     if (text := text_of(params, model_config)) is None:
         return params
     tokens = await processor.renderer.tokenize_prompt_async({"prompt": text}, PLAIN)
-    return with_tokens(params, text, tokens, processor.tokenizer)
+    return with_tokens(params, tokens)

@@ -137,19 +137,25 @@ def predicting(answer: Handler, handler: Any) -> Handler:
         if isinstance(response, AsyncGenerator):
             replaces = request.model_extra.get("diffusing") is True
             return _counted_stream(response, handler, expected, replaces=replaces)
-        if hasattr(response, "choices") and response.usage is not None:
-            texts = [choice.message.content or "" for choice in response.choices]
-            told = await _details(handler, expected, "".join(texts))
-            usage = response.usage
-            response.usage = type(usage).model_validate(counted(usage.model_dump(), told))
+        await count(response, handler, expected)
         return response
 
     return answered
 
 
+async def count(response: Any, handler: Any, expected: str) -> None:
+    """Say in a response's usage how much of a text it has kept, in place."""
+    if not hasattr(response, "choices") or response.usage is None:
+        return
+    texts = [choice.message.content or "" for choice in response.choices]
+    told = await _details(handler, expected, "".join(texts))
+    usage = response.usage
+    response.usage = type(usage).model_validate(counted(usage.model_dump(), told))
+
+
 async def _details(handler: Any, expected: str, made: str) -> dict[str, int]:
-    texts = [{"prompt": expected}, {"prompt": made}]
-    tokens = await handler.renderer.tokenize_prompts_async(texts, PLAIN)
+    of_text = handler.renderer.tokenize_prompt_async
+    tokens = [await of_text({"prompt": text}, PLAIN) for text in (expected, made)]
     return details(*(each["prompt_token_ids"] for each in tokens))
 
 

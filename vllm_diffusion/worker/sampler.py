@@ -214,7 +214,7 @@ class DiffusionSampler:
         laid = None
         if self.params.laid.are_asked(batch.host.slot_B):
             prob_BL = own_prob(logits_NV, row_BL, tokens_BL, answer)
-            laid = self._laid(batch, prob_BL, step_B, answer)
+            laid = self._laid(batch, prob_BL, step_B)
         if texts is not None:
             answer = texts.over(answer)
             tokens_BL, masked_BL = texts.fill(tokens_BL, masked_BL)
@@ -248,9 +248,7 @@ class DiffusionSampler:
             canvas.post_step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, result.post_step_B)
         return new_BL, num_emitted_B
 
-    def _laid(
-        self, batch: CanvasTensors, prob_BL: Tensor, step_B: Tensor, answer: Candidates
-    ) -> Laid:
+    def _laid(self, batch: CanvasTensors, prob_BL: Tensor, step_B: Tensor) -> Laid:
         """What the step has to heed of what requests have laid into their canvases."""
         laid, slot_B = self.params.laid, batch.host.slot_B
 
@@ -265,7 +263,6 @@ class DiffusionSampler:
             batch.num_rows_B,
             step_B,
             of_slots(follows_S) if follows_S[slot_B].any() else None,
-            answer,
         )
 
     def _lay_next(

@@ -162,14 +162,11 @@ def generate(
                 accepted, gap = choose(policy, threshold, rule.floor(step), masked, logits)
             edits, edit_gap = editable(cells, edit_threshold, logits)
             kept, draft_gap = trusted(cells, keep, logits)
-            swapped, swap_gap = sure_of_another(cells, keep, logits) if draft else ([], draft_gap)
-            slack = min(slack, gap, edit_gap, draft_gap, swap_gap)
+            slack = min(slack, gap, edit_gap, draft_gap)
             for i in accepted + edits:
                 cells[i].token = int(logits[i].argmax())
             for i in drafted:
                 cells[i] = Cell(token=cells[i].draft if i in kept else None)
-                if i in swapped and i not in kept:
-                    cells[i].token = int(logits[i].argmax())
             step += bool(masked or not drafted)
             count += 1
             is_open = any(one.token is None for one in cells)
@@ -226,15 +223,6 @@ def trusted(cells: list[Cell], keep: float, logits: Tensor) -> tuple[list[int], 
         if prob > 0 and prob >= keep:
             kept.append(i)
     return kept, min(gaps)
-
-
-def sure_of_another(cells: list[Cell], keep: float, logits: Tensor) -> tuple[list[int], float]:
-    """Drafts in whose place the model is sure of its own token, and the closest decision."""
-    drafted = [i for i, one in enumerate(cells) if one.draft is not None]
-    tops = {i: float(logits[i].softmax(-1).max()) for i in drafted}
-    swapped = [i for i in drafted if tops[i] >= keep]
-    gaps = [abs(tops[i] - keep) for i in drafted] + [lead(logits[i]) for i in swapped]
-    return swapped, min(gaps, default=float("inf"))
 
 
 def editable(cells: list[Cell], threshold: float | None, logits: Tensor) -> tuple[list[int], float]:
