@@ -42,6 +42,7 @@ PATCHES: tuple[Patch, ...] = (
     core.no_draft_round_trip,
     metrics.prometheus_metrics,
     metrics.response_metrics,
+    metrics.span_attributes,
     frontend.openai_handlers,
     frontend.request_routes,
     frontend.server_end,
