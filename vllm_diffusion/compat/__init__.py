@@ -43,6 +43,7 @@ PATCHES: tuple[Patch, ...] = (
     core.cut_requests_say_so,
     metrics.prometheus_metrics,
     metrics.response_metrics,
+    metrics.span_attributes,
     frontend.openai_handlers,
     frontend.request_routes,
     frontend.server_end,

@@ -302,10 +302,12 @@ def openai_handlers() -> None:
         from vllm_diffusion.server.finished import get_ready
         from vllm_diffusion.server.install import install
         from vllm_diffusion.server.likelihood import default_of
+        from vllm_diffusion.server.request_log import ask_for_lines
         from vllm_diffusion.startup.serving import plan_of
 
         plan = plan_of(model_config)
         get_ready(engine_client.vllm_config)
+        ask_for_lines(engine_client)
         vllm_config = engine_client.vllm_config
         likelihood = default_of(vllm_config.additional_config)
         install(state, plan, Served.of(vllm_config, plan), likelihood)

@@ -22,5 +22,6 @@
   ``errors``: what a refusal looks like
 - ``watching``, ``frame_events``: frames of watched requests, and the events that they become;
   ``drafts``: chunks with the whole text so far; ``early``: settled text before its block
+- ``request_log``, ``spans``: a line, and a trace's attributes, for each finished request
 - ``prometheus``: counters on ``/metrics``; ``ending``: what clients are told when the server ends
 """
