@@ -113,7 +113,8 @@ def test_a_next_edit(client: Client) -> None:
     assert {"prompt_tokens", "completion_tokens", "total_tokens"} <= answer["usage"].keys()
     assert "tool_calls" not in choice["message"]
     for name in ("mercury-coder", client.model):
-        again = post(client, EDIT, marked("eva river", "Replace eva with omar."), model=name)
+        said = {"model": name, "nextEdit": True}
+        again = post(client, EDIT, marked("eva river", "Replace eva with omar."), **said)
         assert again.json()["choices"] == answer["choices"]
         assert again.json()["model"] == name
     streamed = post(client, EDIT, marked("eva river", "Replace eva with omar."), stream=True)
@@ -150,6 +151,13 @@ def test_a_change_is_put_into_a_file(client: Client) -> None:
         (EDIT, marked("x"), {"n": 2}, "n"),
         (EDIT, marked("x"), {"max_tokens": 9000}, "max_tokens"),
         (EDIT, marked("x"), {"foo": 1}, "foo"),
+        (EDIT, marked("x"), {"stream": True, "stream_options": {"foo": 1}}, "stream_options.foo"),
+        (
+            EDIT,
+            marked("x"),
+            {"stream": True, "stream_options": {"diffusion_frames": True}},
+            "stream_options.diffusion_frames",
+        ),
         (EDIT, marked("x"), {"prediction": {"type": "content", "content": "x"}}, "prediction"),
         (EDIT, marked("x"), {"response_format": {"type": "json_object"}}, "response_format"),
         (EDIT, marked("x"), {"vllm_xargs": {"diffusion_draft": "x"}}, "vllm_xargs.diffusion_draft"),

@@ -18,6 +18,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm_diffusion.request.features import is_said
 from vllm_diffusion.request.seed_canvas import DRAFT, SEED
 from vllm_diffusion.server import edit_prompt, edit_tags, prediction
+from vllm_diffusion.server.admission import check_records
 from vllm_diffusion.server.draft_text import check_length
 from vllm_diffusion.server.edit_prompt import Form
 from vllm_diffusion.server.edit_tags import Passages
@@ -68,6 +69,11 @@ class EditRequest(ChatRequest):
 
     def _check(self) -> None:
         extra, why = self.model_extra or {}, "this route has no such thing; leave it out"
+        for field in IGNORED:
+            extra.pop(field, None)
+        check_records(self, "chat")
+        if getattr(self.stream_options, "diffusion_frames", None):
+            raise refuse("stream_options.diffusion_frames", True, why)
         if (self.n or 1) > 1:
             raise refuse("n", self.n, "an edit has one answer")
         for field in ALONE:
@@ -87,8 +93,7 @@ class EditRequest(ChatRequest):
         models = state.openai_serving_models
         longest = models.model_config.max_model_len
         is_alias = self.model in ALIASES and not models.is_base_model(self.model)
-        said = {name: getattr(self, name) for name in self.model_fields_set}
-        said = {name: value for name, value in said.items() if name not in IGNORED}
+        said = {name: getattr(self, name) for name in self.model_fields_set - {*IGNORED}}
         made: ChatRequest = ChatRequest.model_validate(
             said
             | {
