@@ -240,4 +240,4 @@ def test_max_model_len_is_rounded_with_a_line(make: MakeConfig, logged: list[str
 def test_kv_pages_are_aligned_with_a_line(make: MakeConfig, logged: list[str]) -> None:
     config = make(diffusion_config={"canvas_length": 24})
     assert config.cache_config.block_size % 24 == 0
-    assert any("so that each holds whole diffusion blocks of 24" in line for line in logged)
+    assert any("each page holds whole diffusion blocks of 24" in line for line in logged)
