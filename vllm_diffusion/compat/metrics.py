@@ -72,7 +72,10 @@ def response_metrics() -> None:
     breaks="Start-up names the target; where vLLM no longer calls it, spans lack forwards",
     checks=(
         Calls("vllm.v1.engine.output_processor.OutputProcessor.do_tracing", "instrument_manual"),
-        Takes("vllm.v1.engine.output_processor.instrument_manual", ("attributes",)),
+        Takes(
+            "vllm.v1.engine.output_processor.instrument_manual",
+            ("span_name", "start_time", "end_time", "attributes"),
+        ),
     ),
 )
 def span_attributes() -> None:
