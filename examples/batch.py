@@ -2,8 +2,9 @@
 
     python examples/batch.py prompts.jsonl answers.jsonl [--model DIR]
 
-A line of the prompts is ``{"id": ..., "prompt": ...}``, one of the answers ``{"id": ..., "text": ...,
-"tokens": ..., "forwards": ...}``. Lines of the answers are whole, whenever a run was stopped.
+A line of the prompts is ``{"id": ..., "prompt": ...}``, one of the answers
+``{"id": ..., "text": ..., "tokens": ..., "forwards": ...}``. Lines of the answers are whole,
+whenever a run was stopped.
 """
 
 from __future__ import annotations
