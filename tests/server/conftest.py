@@ -72,6 +72,27 @@ def server(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         process.stop()
 
 
+@pytest.fixture(scope="session")
+def bundled_server(
+    tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """The bundled model with this package's routes; needs the trained weights."""
+    process = ServerProcess(
+        tiny_diffusion,
+        tmp_path_factory.mktemp("bundled") / "log",
+        *("--kv-cache-memory-bytes", str(256 << 20)),
+        *("--max-model-len", "1024"),
+        *("--shutdown-timeout", "20"),
+        is_forked=False,
+        program="vllm-diffusion",
+    )
+    try:
+        process.wait_until_healthy()
+        yield process
+    finally:
+        process.stop()
+
+
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[Client]:
     """A client of the shared server, which every test has to leave healthy."""

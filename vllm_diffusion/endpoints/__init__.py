@@ -5,6 +5,7 @@
 - ``access``: whose server it is, and who may ask
 - ``fim``, ``infill``: the text between two passages, in Mercury's and Mistral's and in llama.cpp's
   shape
+- ``edits``: ``/v1/edit/completions`` and ``/v1/apply/completions``, a text that is changed
 - ``decisions``: ``/v1/decisions`` and ``/v1/systemone``, questions with a closed set of answers
 - ``command``: the command ``vllm-diffusion serve``
 
