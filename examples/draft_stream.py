@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 from served import client_of, parser_of
 
-PROMPT = "Write a thank letter: to mia, item lamp, city oslo, day friday, sender ben."
+PROMPT = "Write a thank letter: sender ben, to mia, item lamp, city oslo, day friday."
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ SENTENCE = re.compile(r"[.!?\n]")
 def turn(rng: random.Random) -> str:
     to, sender = rng.sample(NAMES, 2)
     item, city = rng.choice(THINGS), rng.choice(CITIES)
-    return f"Write a thank letter: to {to}, item {item}, city {city}, day friday, sender {sender}."
+    return f"Write a thank letter: sender {sender}, to {to}, item {item}, city {city}, day friday."
 
 
 async def ask(

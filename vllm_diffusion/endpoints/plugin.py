@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 MODULES: tuple[str, ...] = ("fim", "infill", "edits", "decisions")
 """Modules of this package, each with a ``router``."""
-OPEN = ("models",)
-"""The same, whose routes look themselves at whom they answer: one replaces a route of vLLM's."""
+OPEN = ("models", "page")
+"""The same, whose routes look themselves at whom they answer: one replaces a route of vLLM's, and
+the page has nothing to hide."""
 
 
 class DiffusionEndpoints:
