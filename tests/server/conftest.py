@@ -60,7 +60,8 @@ def random_model(tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-@pytest.fixture(scope="session")
+# Both end with the last test of this folder: what follows needs the memory.
+@pytest.fixture(scope="package")
 def server(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The server that most tests share."""
     log = tmp_path_factory.mktemp("server") / "log"
@@ -72,7 +73,7 @@ def server(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         process.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bundled_server(
     tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
