@@ -23,19 +23,16 @@ MERCURY = frozenset({"diffusing", "realtime", "reasoning_summary", "reasoning_su
 LIMITS = ("max_tokens", "max_completion_tokens")
 
 FOREIGN: dict[str, frozenset[str]] = {
-    "OpenRouter": frozenset(
-        {"provider", "models", "route", "transforms", "plugins", "usage", "session_id", "trace"}
-    ),
-    "Ollama": frozenset({"keep_alive", "options", "raw", "num_ctx"}),
+    "OpenRouter": frozenset({"provider", "route", "session_id", "trace"}),
+    "Ollama": frozenset({"keep_alive"}),
     "llama.cpp": frozenset(
-        {
-            *("cache_prompt", "n_probs", "n_keep", "n_discard", "id_slot", "slot_id", "samplers"),
-            *("timings_per_token", "t_max_predict_ms", "t_max_prompt_ms", "return_progress"),
-            *("return_tokens", "post_sampling_probs"),
-        }
+        {"cache_prompt", "id_slot", "slot_id", "n_keep", "n_discard", "t_max_prompt_ms"}
     ),
 }
-"""By server: fields of its chats and completions that say nothing of the text that is wanted."""
+"""By server: fields of its chats and completions that say how it should go about them.
+
+None changes the text that is wanted, or what comes beside it; such fields stay refused.
+"""
 _SERVER_OF = {field: server for server, fields in FOREIGN.items() for field in fields}
 
 
