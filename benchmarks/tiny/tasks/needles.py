@@ -1,7 +1,7 @@
 """Facts in a long text: ``needle`` asks for one or two of many, ``rag`` for one and its source.
 
 The text of a needle is facts among lines of words that say nothing. Training shows short ones with
-gaps in the positions (``batches.py``), so far places are seen without the cost of long sequences.
+gaps in the positions (``batches``), so far places are seen without the cost of long sequences.
 """
 
 import json
