@@ -1,9 +1,11 @@
 """The evaluation prompts for lm-eval, and its results against our own check of the same prompts.
 
     python -m benchmarks.tiny.harness write build/lm-eval/tiny.jsonl --per-task 10
+    python -m benchmarks.tiny.harness choices build/lm-eval/tiny_choice.jsonl --per-task 10
     python -m benchmarks.tiny.harness compare build/lm-eval/results URL --per-task 10
 
-``make lm-eval`` runs both, and lm-eval in between. Prompts with tools are left out: lm-eval has no
+``make lm-eval`` runs the first and the last, and lm-eval in between; ``make clients`` scores the
+choices. Prompts with tools are left out: lm-eval has no
 place for tools.
 """
 
@@ -21,6 +23,8 @@ from .sample import Sample
 
 MAX_TOKENS = 160
 """As in ``examples/lm_eval/tiny.yaml``."""
+NUM_CHOICES = 4
+CHOICE_TASKS = ("json", "fim")
 
 
 def samples(per_task: int) -> list[Sample]:
@@ -36,6 +40,27 @@ def write(path: Path, per_task: int) -> None:
             question = sample.prompt_messages[-1]["content"]
             row = {"task": sample.task, "question": question, "answer": sample.answer.strip()}
             lines.write(json.dumps(row) + "\n")
+
+
+def choices(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """A row a prompt: its right answer among three that are right for others of its task."""
+    rows = []
+    for number, sample in enumerate(samples):
+        right = sample.answer.strip()
+        others = [each.answer.strip() for each in samples if each.task == sample.task]
+        wrong = [answer for answer in dict.fromkeys(others) if answer != right][: NUM_CHOICES - 1]
+        gold = number % (len(wrong) + 1)
+        offered = [*wrong[:gold], right, *wrong[gold:]]
+        question = sample.prompt_messages[-1]["content"]
+        rows.append({"question": question, "choices": offered, "gold": gold})
+    return rows
+
+
+def write_choices(path: Path, per_task: int) -> None:
+    """As ``examples/lm_eval/tiny_choice.yaml`` reads them; the short answers of two tasks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = choices(load_prompts("test", per_task, CHOICE_TASKS))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
 
 def ask(url: str, asked: Sequence[Sample]) -> list[str]:
@@ -87,7 +112,7 @@ def compare(folder: Path, url: str, per_task: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("write", "compare"):
+    for name in ("write", "choices", "compare"):
         command = commands.add_parser(name)
         command.add_argument("path", type=Path)
         if name == "compare":
@@ -96,6 +121,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "write":
         write(args.path, args.per_task)
+    elif args.command == "choices":
+        write_choices(args.path, args.per_task)
     else:
         raise SystemExit(compare(args.path, args.url, args.per_task) != 0)
 

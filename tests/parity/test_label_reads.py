@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ import torch
 from tests.parity.cases import random_tokens
 from tests.parity.engines import Engine, EnginePool
 from tests.parity.families import FAMILIES, Family, FamilyYardstick
-from tests.parity.references import block_causal, causal_context
+from tests.parity.references import block_causal, causal_context, masked_bound
 from tests.parity.references.choose import Network, without
 from vllm_diffusion.decisions.asked import Decision, Option, Question
 from vllm_diffusion.decisions.reading import Asking, Read, Seen, spent_on
@@ -24,6 +24,9 @@ from vllm_diffusion.decisions.trie import Tokens, with_end
 from vllm_diffusion.family import rows as families
 from vllm_diffusion.mask_groups.block_causal import BlockCausal
 from vllm_diffusion.mask_groups.full import Full
+
+if TYPE_CHECKING:
+    from vllm_diffusion.server.likelihood_bound import Share
 
 NEAR: Any = {"abs": 1e-5, "rel": 1e-3}
 STARTS = {"max_num_seqs": 16}
@@ -194,3 +197,78 @@ def test_a_text_token_by_token(
         assert seen.top_log == pytest.approx(float(logs.max()), **NEAR)
     logs = next_logs(yardstick, family, text, 1)
     assert more.top_log == pytest.approx(float(logs.max()), **NEAR)
+
+
+def bound_by(
+    engine: Engine, text: list[int], cut: int | None, samples: int, seed: int
+) -> list[Share | None]:
+    """The bound's shares, read as the server reads them."""
+    from vllm_diffusion.server.likelihood_bound import (
+        WindowReader,
+        by_token,
+        num_windows,
+        pieces_of,
+        shares_of,
+        windows_of,
+    )
+    from vllm_diffusion.startup.serving import plan_of
+
+    plan = plan_of(engine.engine.vllm_config.model_config)
+    reader = WindowReader(engine.engine, plan, "w")
+    pieces = pieces_of(len(text), cut, plan)
+    windows = [w for piece in pieces for w in windows_of(text, piece, samples, seed, plan)]
+    assert len(windows) <= sum(num_windows(piece, samples, plan) for piece in pieces)
+    for number, window in enumerate(windows):
+        prompt = {"prompt_token_ids": reader.prompt(window)}
+        engine.engine.add_request(str(number), prompt, reader.params(window))
+    heard: dict[str, Any] = {}
+    while engine.engine.has_unfinished_requests():
+        for output in engine.engine.step():
+            if output.request_id not in heard and output.outputs[0].token_ids:
+                heard[output.request_id] = reader.seen(output, windows[int(output.request_id)])
+    told = [heard[str(number)] for number in range(len(windows))]
+    return by_token(len(text), cut, shares_of(text, windows, told))
+
+
+def test_the_monte_carlo_bound(
+    served: tuple[Family, Callable[[], Engine], FamilyYardstick],
+) -> None:
+    """Equal to plain loops, from a cut on and for every cut at once; or refused by name."""
+    from vllm_diffusion.server.likelihood_fields import without_bound
+    from vllm_diffusion.startup.serving import plan_of
+
+    family, fresh, yardstick = served
+    record, engine = families.FAMILIES[family.architecture], fresh()
+    plan = plan_of(engine.engine.vllm_config.model_config)
+    if record.has_seed or not issubclass(record.mask_group, (BlockCausal, Full)):
+        assert record.title in without_bound(plan)
+        return
+    assert not without_bound(plan)
+    block = family.block if issubclass(record.mask_group, BlockCausal) else None
+
+    def wanted(text: list[int], cut: int, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return masked_bound.bound(
+            yardstick.network,
+            text,
+            cut,
+            mask_id=family.mask_id,
+            samples=samples,
+            seed=5,
+            block=block,
+            shift=record.logit_shift,
+        )
+
+    text = list(random_tokens(min(2 * family.block + 3, 37), 21))
+    for cut in (1, len(text) // 2, len(text) - 1):
+        shares, gaps = wanted(text, cut, 6)
+        told = bound_by(engine, text, cut, 6, 5)
+        assert told[:cut] == [None] * cut
+        for at, share in enumerate(told[cut:], start=cut):
+            assert share is not None
+            assert share.log == pytest.approx(float(shares[at]), **NEAR)
+            assert share.top_log - share.log == pytest.approx(float(gaps[at]), abs=1e-4, rel=1e-3)
+    text = text[: family.block + 2][:14]
+    told = bound_by(engine, text, None, 3, 5)
+    for cut in range(1, len(text)):
+        total = sum(share.log for share in told[cut:] if share is not None)
+        assert total == pytest.approx(float(wanted(text, cut, 3)[0].sum()), abs=1e-4, rel=1e-3)

@@ -19,7 +19,7 @@ import pytest
 from tests.server.client import Client, together
 from tests.server.conftest import healthy
 from tests.server.counters import Counters, eventually
-from tests.server.likelihood_probes import ASKED
+from tests.server.likelihood_probes import ASKED, BOUND, CHAIN, CONTEXT
 from tests.server.likelihood_probes import REFUSED as UNSCORED
 from tests.server.own_routes import switch_on
 from tests.server.process import ServerProcess
@@ -291,3 +291,46 @@ def test_a_text_is_scored_as_it_is_read(client: Client) -> None:
     assert several["choices"][1]["logprobs"]["token_logprobs"][:3] == pytest.approx(
         scores["token_logprobs"][:3], nan_ok=True
     )
+
+
+def scores_of(client: Client, **changes: Any) -> list[dict[str, Any]]:
+    """Log-probabilities of each text."""
+    status, said = client.post("/v1/completions", ASKED | {"model": client.model} | changes)
+    assert status == 200, said
+    assert said["diffusion_likelihood"] == changes["vllm_xargs"]["diffusion_likelihood"]
+    return [choice["logprobs"] for choice in said["choices"]]
+
+
+def test_the_bound_from_every_cut(client: Client) -> None:
+    """The sum of what a harness takes is the bound behind its context, whichever that is."""
+    ids = tokens_of(client, ASKED["prompt"])
+    (every,) = scores_of(client, vllm_xargs=BOUND, seed=7, max_tokens=1)
+    assert len(every["token_logprobs"]) == len(ids) + 1
+    cuts = list(range(1, len(ids)))
+    texts = scores_of(client, prompt=[ids] * len(cuts), vllm_xargs=BOUND | {CONTEXT: cuts}, seed=7)
+    for cut, one in zip(cuts, texts, strict=True):
+        assert one["token_logprobs"][:cut] == [None] * cut
+        total = sum(one["token_logprobs"][cut:])
+        assert sum(every["token_logprobs"][cut:-1]) == pytest.approx(total, rel=1e-3, abs=1e-3)
+        for own, tops in zip(one["token_logprobs"], one["top_logprobs"], strict=True):
+            assert tops is None or max(tops.values()) >= own
+
+
+def test_the_bound_of_one_token_is_exact(client: Client) -> None:
+    """One token has one mask, so that both estimates are what the model says."""
+    ids = tokens_of(client, ASKED["prompt"])
+    context = {CONTEXT: len(ids) - 1}
+    (bound,) = scores_of(client, prompt=ids, vllm_xargs=BOUND | context)
+    (chain,) = scores_of(client, prompt=ids, vllm_xargs=CHAIN | context)
+    assert bound["token_logprobs"][:-1] == chain["token_logprobs"][:-1] == [None] * (len(ids) - 1)
+    last = chain["token_logprobs"][-1]
+    assert bound["token_logprobs"][-1] == pytest.approx(last, rel=1e-3, abs=1e-4)
+
+
+def test_the_bound_is_drawn_by_the_seed(client: Client) -> None:
+    fields: dict[str, Any] = {"vllm_xargs": BOUND | {CONTEXT: 1}}
+    one, same, other = (
+        scores_of(client, **fields, seed=seed)[0]["token_logprobs"][1:] for seed in (1, 1, 2)
+    )
+    assert same == pytest.approx(one, rel=1e-3, abs=1e-3)
+    assert other != pytest.approx(one, rel=1e-2, abs=1e-2)

@@ -301,7 +301,7 @@ def openai_handlers() -> None:
         from vllm_diffusion.server.admission import Served
         from vllm_diffusion.server.finished import get_ready
         from vllm_diffusion.server.install import install
-        from vllm_diffusion.server.likelihood import default_of
+        from vllm_diffusion.server.likelihood_fields import default_of
         from vllm_diffusion.server.request_log import ask_for_lines
         from vllm_diffusion.startup.serving import plan_of
 
@@ -309,7 +309,7 @@ def openai_handlers() -> None:
         get_ready(engine_client.vllm_config)
         ask_for_lines(engine_client)
         vllm_config = engine_client.vllm_config
-        likelihood = default_of(vllm_config.additional_config)
+        likelihood = default_of(vllm_config.additional_config, plan)
         install(state, plan, Served.of(vllm_config, plan), likelihood)
 
     api_router.init_generate_state = init_generate_state

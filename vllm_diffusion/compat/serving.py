@@ -321,8 +321,8 @@ CONTACTS = (
         "of texts that are scored; drafts become tokens.",
         why="vLLM's own route of decisions answers for a list of architectures, which has none of "
         "this package's",
-        acts="API server, in endpoints/decisions.py, server/label_reads.py and "
-        "server/likelihood.py",
+        acts="API server, in endpoints/decisions.py, server/label_reads.py, server/likelihood.py "
+        "and server/likelihood_bound.py",
         breaks="Decisions fail, or go on when a client has gone",
         remove="vLLM's decisions take a model's own strategy",
         checks=(

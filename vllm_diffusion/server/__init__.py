@@ -13,7 +13,8 @@
 - ``draft_text``: a draft's text becomes tokens; ``prediction``: OpenAI's word for such a draft
 - ``compilation``: constraints, before the request is taken; ``acceptance``: when a stream begins
 - ``label_reads``: what a model says of given tokens at one masked position, for any family;
-  ``likelihood``: log-probabilities of a text, a read for each token
+  ``likelihood``: log-probabilities of a text, a read for each token; ``likelihood_fields``: what is
+  asked of them; ``likelihood_bound``: the Monte-Carlo bound of masked models
 - ``outputs``, ``token_feed``: an error of one request stays with it; parsers read token by token
 - ``finished``: a finished text is checked before its end is told
 - ``edit_tags``, ``edit_prompt``: what an editor's message says, and how a model is asked for it

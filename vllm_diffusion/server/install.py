@@ -21,6 +21,7 @@ from vllm_diffusion.server.errors import openai_error
 from vllm_diffusion.server.handlers import Handler, limit_output, wrap
 from vllm_diffusion.server.infill import Form, filling, form_of
 from vllm_diffusion.server.likelihood import estimating
+from vllm_diffusion.server.likelihood_fields import Asked
 from vllm_diffusion.server.refusal import refuse
 from vllm_diffusion.server.request_models import BatchRequest, ChatRequest
 from vllm_diffusion.server.token_feed import STREAMERS, feed_by_token
@@ -42,7 +43,7 @@ refuses it (openai/responses/serving.py:1397), so the failure itself goes on to 
 """
 
 
-def install(state: Any, plan: DecodePlan, served: Served, likelihood: str | None = None) -> None:
+def install(state: Any, plan: DecodePlan, served: Served, likelihood: Asked | None = None) -> None:
     """Complete every handler that the server has.
 
     Args:

@@ -69,6 +69,8 @@ def seen_of(output: Any, tokens: Sequence[int]) -> Seen:
 class Reader:
     """Reads by an engine's client; requests that nobody waits for any more are aborted.
 
+    ``params``, ``prompt`` and ``seen`` say what a read is: here a ``Read``, which gives a ``Seen``.
+
     Args:
         engine: vLLM's client.
         plan: of the model.
@@ -83,7 +85,19 @@ class Reader:
         self.engine, self.plan, self.name = engine, plan, name
         self.lora, self.salt = lora, salt
 
-    async def all(self, reads: Sequence[Read]) -> list[Seen]:
+    def params(self, read: Any) -> SamplingParams:
+        """The request that makes a read."""
+        return params_of(read, self.plan)
+
+    def prompt(self, read: Any) -> list[int]:
+        """What stands before its canvas."""
+        return list(read.prompt)
+
+    def seen(self, output: Any, read: Any) -> Any:
+        """What comes of a read, from the first output with tokens."""
+        return seen_of(output, read.tokens)
+
+    async def all(self, reads: Sequence[Any]) -> list[Any]:
         """Do all reads at once, or one before the others where they can share its pages."""
         shares = self.engine.vllm_config.cache_config.enable_prefix_caching
         num_leading = min(len(reads), 1) if shares and len(reads) > 1 else 0
@@ -98,16 +112,16 @@ class Reader:
             for task in tasks:
                 task.cancel()
 
-    async def _one(self, number: int, read: Read) -> Seen:
-        prompt = tokens_input(list(read.prompt), cache_salt=self.salt)
+    async def _one(self, number: int, read: Any) -> Any:
+        prompt = tokens_input(self.prompt(read), cache_salt=self.salt)
         outputs = self.engine.generate(
-            prompt, params_of(read, self.plan), f"{self.name}-{number}", lora_request=self.lora
+            prompt, self.params(read), f"{self.name}-{number}", lora_request=self.lora
         )
-        seen: Seen | None = None
+        seen: Any = None
         async with aclosing(outputs):
             async for output in outputs:
                 if seen is None and output.outputs and output.outputs[0].token_ids:
-                    seen = seen_of(output, read.tokens)
+                    seen = self.seen(output, read)
                 if seen is not None and not output.finished:
                     break  # which aborts the request
         if seen is None:

@@ -1,10 +1,12 @@
 """``echo`` with ``logprobs`` for models that do not read a prompt from left to right.
 
-No row of such a model's prompt predicts its next token, so vLLM has no log-probabilities of it. One
-estimate is asked for by name, in ``vllm_xargs``: ``diffusion_likelihood: "chain"``. It is the chain
-rule from left to right, ``P(t_k | t_1..t_(k-1) shown, the rest masked)``: a read for each token.
-The rest is that of its block, or with full attention that of the text. ``"mc"``, LLaDA's bound by
-Monte Carlo, needs a canvas that begins with the text itself, and is refused.
+No row of such a model's prompt predicts its next token, so vLLM has no log-probabilities of it. An
+estimate is asked for by name, in ``vllm_xargs``:
+
+- ``diffusion_likelihood: "chain"``, the chain rule from left to right:
+  ``P(t_k | t_1..t_(k-1) shown, the rest masked)``, a read for each token. The rest is that of its
+  block, or with full attention that of the text.
+- ``"mc"``, LLaDA's bound by Monte Carlo (``likelihood_bound``).
 
 Harnesses cannot name a field of ours: ``--additional-config '{"likelihood": "chain"}'`` asks for
 it in every request that says ``echo`` and ``logprobs``.
@@ -12,98 +14,102 @@ it in every request that says ``echo`` and ``logprobs``.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 
 from vllm_diffusion.decisions.reading import Read, Seen
-from vllm_diffusion.request.field_errors import PREFIX, InvalidFieldError
-from vllm_diffusion.server.admission import check_records
 from vllm_diffusion.server.label_reads import Reader
-from vllm_diffusion.server.refusal import refuse, refused
+from vllm_diffusion.server.likelihood_bound import (
+    Share,
+    Window,
+    WindowReader,
+    by_token,
+    num_windows,
+    pieces_of,
+    shares_of,
+    windows_of,
+)
+from vllm_diffusion.server.likelihood_fields import (
+    BOUND,
+    FIELD,
+    Asked,
+    check_fields,
+    contexts_of,
+    take_asked,
+)
+from vllm_diffusion.server.refusal import refused
 
 if TYPE_CHECKING:
     from vllm_diffusion.request.plan import DecodePlan
     from vllm_diffusion.server.handlers import Handler
 
-OPTION = "likelihood"
-FIELD = f"{PREFIX}{OPTION}"
-CHAIN = "chain"
-NO_SAMPLES = (
-    'the bound by Monte Carlo needs a canvas that begins with the text; take "chain", which reads '
-    "the text from left to right"
-)
-FREE = frozenset({"model", "prompt", "echo", "logprobs", "max_tokens", "seed", "user"})
-"""Fields that go with it; a seed means nothing, since nothing is drawn."""
 MAX_READS = 8192
 MAX_TOKENS = 1 << 24
 """That all reads of a request compute, if none of them shares a page."""
 
 
-def default_of(additional_config: Any) -> str | None:
-    """What the server's owner has chosen for requests that name nothing.
+class Told(NamedTuple):
+    """What stands beside one token."""
 
-    Raises:
-        InvalidFieldError: it is not an estimate that there is.
-    """
-    given = additional_config.get(OPTION) if isinstance(additional_config, dict) else None
-    if given not in (None, CHAIN):
-        remedy = NO_SAMPLES if given == "mc" else f"it must be {CHAIN!r}"
-        raise InvalidFieldError(f"additional_config.{OPTION}", given, remedy)
-    return given
+    log: float
+    top: int
+    top_log: float
 
 
-def take_method(request: Any, plan: DecodePlan, default: str | None) -> str | None:
-    """The estimate that a completion asks for, taken out of its fields; None for vLLM's own way.
-
-    Raises:
-        VLLMValidationError: it is unknown, or goes with another field.
-    """
-    xargs = request.vllm_xargs or {}
-    scores = bool(request.echo) and request.logprobs is not None
-    is_exact = plan.record.mask_group.has_causal_context
-    if FIELD not in xargs:
-        return default if scores and not is_exact else None
-    method = xargs[FIELD]
-    request.vllm_xargs = {name: value for name, value in xargs.items() if name != FIELD} or None
-    if method != CHAIN:
-        remedy = NO_SAMPLES if method == "mc" else f"it must be {CHAIN!r}"
-        raise refuse(FIELD, method, remedy, "is not valid")
-    if not scores:
-        raise refuse(FIELD, method, "it says how echo with logprobs is estimated; ask for both")
-    # There a prompt's rows are its log-probabilities, from one forward.
-    return None if is_exact else CHAIN
-
-
-def check_fields(request: Any) -> None:
-    """Refuse what the estimate has no place for."""
-    check_records(request, "completion")
-    for name in sorted(request.model_fields_set - FREE):
-        field, value = type(request).model_fields.get(name), getattr(request, name)
-        default = None if field is None else field.get_default(call_default_factory=True)
-        is_greedy = name == "temperature" and value == 0
-        if value not in (None, default) and not is_greedy:
-            raise refuse(name, value, "leave it out", f"does not go together with {FIELD}")
-    if request.max_tokens not in (0, 1):
-        remedy = "the text is scored, with at most one token behind it; say 0 or 1"
-        raise refuse("max_tokens", request.max_tokens, remedy, f"is not valid with {FIELD}")
-    if request.logprobs not in (0, 1):
-        remedy = "a read tells of one token beside the text's own; say 0 or 1"
-        raise refuse("logprobs", request.logprobs, remedy, f"is not valid with {FIELD}")
-
-
-def reads_of(tokens: Sequence[int], num_more: int) -> list[Read]:
-    """One for each token but the first, and one for each token behind the text."""
+def reads_of(tokens: Sequence[int], num_more: int, context: int | None = None) -> list[Read]:
+    """One for each token but those shown, and one for each token behind the text."""
     num = len(tokens)
-    reads = [Read(tokens[:k], [tokens[k]], num - k) for k in range(1, num)]
-    return reads + [Read(tokens, [tokens[-1]])] * num_more
+    reads = [Read(tokens[:k], [tokens[k]], num - k) for k in range(context or 1, num)]
+    return reads + more_of(tokens, num_more)
 
 
-def check_work(texts: Sequence[Sequence[int]], num_more: int, longest: int) -> None:
+def more_of(tokens: Sequence[int], num_more: int) -> list[Read]:
+    """Of what is behind the text."""
+    return [Read(tokens, [tokens[-1]])] * num_more
+
+
+def cost_of(text: Sequence[int], context: int | None, asked: Asked, plan: DecodePlan) -> list[int]:
+    """Reads that a text takes at most, and the tokens that they compute together."""
+    if asked.method != BOUND:
+        return [len(text) - (context or 1), len(text) * (len(text) - (context or 1))]
+    pieces = pieces_of(len(text), context, plan)
+    counts = [num_windows(piece, asked.samples, plan) for piece in pieces]
+    tokens = [count * piece.end for count, piece in zip(counts, pieces, strict=True)]
+    return [sum(counts), sum(tokens)]
+
+
+def check_work(
+    texts: Sequence[Sequence[int]],
+    contexts: Sequence[int | None],
+    num_more: int,
+    asked: Asked,
+    plan: DecodePlan,
+) -> None:
     """Refuse more than one request may cost, before any of it is spent."""
+    costs = [
+        cost_of(text, context, asked, plan) for text, context in zip(texts, contexts, strict=True)
+    ]
+    num_reads = sum(cost[0] + num_more for cost in costs)
+    num_tokens = sum(
+        cost[1] + num_more * len(text) for cost, text in zip(costs, texts, strict=True)
+    )
+    if num_reads > MAX_READS or num_tokens > MAX_TOKENS:
+        fewer = ", draw fewer samples" if asked.method == BOUND else ""
+        raise refused(
+            f"prompt: {FIELD} would take {num_reads} reads of {num_tokens} tokens together, and a "
+            f"request has at most {MAX_READS} and {MAX_TOKENS}; send fewer or shorter texts{fewer} "
+            f"or say {FIELD}_context",
+            "prompt",
+        )
+
+
+def check_texts(texts: Sequence[Sequence[int]], num_more: int, longest: int) -> None:
+    """Refuse texts of no token or of too many."""
     for text in texts:
         if not text:
             raise refused("prompt: it has no token, and nothing to score", "prompt")
@@ -113,70 +119,142 @@ def check_work(texts: Sequence[Sequence[int]], num_more: int, longest: int) -> N
                 f"context length, which is {longest}; shorten it",
                 "prompt",
             )
-    num_reads = sum(len(text) - 1 + num_more for text in texts)
-    num_tokens = sum(len(text) ** 2 for text in texts)
-    if num_reads > MAX_READS or num_tokens > MAX_TOKENS:
-        raise refused(
-            f"prompt: {FIELD} would take {num_reads} reads of {num_tokens} tokens together, and a "
-            f"request has at most {MAX_READS} and {MAX_TOKENS}; send fewer or shorter texts",
-            "prompt",
-        )
 
 
-def estimating(answer: Handler, handler: Any, plan: DecodePlan, default: str | None) -> Handler:
+def estimating(answer: Handler, handler: Any, plan: DecodePlan, default: Asked | None) -> Handler:
     """A handler of completions that also estimates."""
 
     @functools.wraps(answer)
     async def answered(request: Any, *args: Any, **kwargs: Any) -> Any:
-        if take_method(request, plan, default) is None:
+        asked = take_asked(request, plan, default)
+        if asked is None:
             return await answer(request, *args, **kwargs)
         check_fields(request)
-        return await estimate(request, handler, plan)
+        return await estimate(request, handler, plan, asked)
 
     return answered
 
 
-async def estimate(request: Any, handler: Any, plan: DecodePlan) -> Any:
+async def estimate(request: Any, handler: Any, plan: DecodePlan, asked: Asked) -> Any:
     """Score the texts of a completion."""
     rendered = await handler.render_completion_request(request)
     if isinstance(rendered, ErrorResponse):
         return rendered
     texts = [list(each.get("prompt_token_ids") or ()) for each in rendered]
     num_more = request.max_tokens
-    check_work(texts, num_more, handler.model_config.max_model_len)
+    check_texts(texts, num_more, handler.model_config.max_model_len)
+    contexts = contexts_of(asked, texts, plan.mask_id)
+    check_work(texts, contexts, num_more, asked, plan)
     name = f"cmpl-{uuid.uuid4().hex}"
-    lora = handler.models.lora_requests.get(request.model)
-    reader = Reader(handler.engine_client, plan, name, lora=lora, salt=request.cache_salt)
-    reads = [read for text in texts for read in reads_of(text, num_more)]
-    handler.engine_client.check_admission(max(1, len(reads)))
+    engine, lora = handler.engine_client, handler.models.lora_requests.get(request.model)
+    reader = Reader(engine, plan, name, lora=lora, salt=request.cache_salt)
+    if asked.method == BOUND:
+        windows = WindowReader(engine, plan, f"{name}-w", lora=lora, salt=request.cache_salt)
+        seed = request.seed or 0
+        told = await bounds(reader, windows, texts, contexts, num_more, asked.samples, seed)
+    else:
+        told = await chains(reader, texts, contexts, num_more)
+    tokenizer = handler.renderer.get_tokenizer()
+    choices = [
+        choice(tokenizer, i, text, each)
+        for i, (text, each) in enumerate(zip(texts, told, strict=True))
+    ]
+    model = handler.models.model_name(lora)
+    return response(name, model, choices, texts, num_more, asked.method)
+
+
+async def chains(
+    reader: Reader,
+    texts: Sequence[Sequence[int]],
+    contexts: Sequence[int | None],
+    num_more: int,
+) -> list[list[Told | None]]:
+    """What stands beside each token, and beside each behind it, by the chain rule."""
+    reads = [
+        read
+        for text, context in zip(texts, contexts, strict=True)
+        for read in reads_of(text, num_more, context)
+    ]
+    reader.engine.check_admission(max(1, len(reads)))
     # The longest first: the others find its pages.
     seen = (await reader.all(reads[::-1]))[::-1]
     left = iter(seen)
-    tokenizer = handler.renderer.get_tokenizer()
-    choices = [
-        choice(tokenizer, i, text, [next(left) for _ in reads_of(text, num_more)], num_more)
-        for i, text in enumerate(texts)
-    ]
-    return response(name, handler.models.model_name(lora), choices, texts, num_more)
+    told: list[list[Told | None]] = []
+    for text, context in zip(texts, contexts, strict=True):
+        first = context or 1
+        scored = [_told(token, next(left)) for token in text[first:]]
+        told.append([None] * first + scored + _behind(left, num_more))
+    return told
+
+
+async def bounds(
+    reader: Reader,
+    window_reader: WindowReader,
+    texts: Sequence[Sequence[int]],
+    contexts: Sequence[int | None],
+    num_more: int,
+    samples: int,
+    seed: int,
+) -> list[list[Told | None]]:
+    """The same by the bound, from one set of reads."""
+    plan = reader.plan
+
+    def drawn() -> list[list[Window]]:
+        return [
+            [
+                window
+                for piece in pieces_of(len(text), context, plan)
+                for window in windows_of(text, piece, samples, seed, plan)
+            ]
+            for text, context in zip(texts, contexts, strict=True)
+        ]
+
+    # Sorting a million keys takes a while, and the event loop is others' as well.
+    windows = await asyncio.to_thread(drawn)
+    behind = [read for text in texts for read in more_of(text, num_more)]
+    num = sum(map(len, windows))
+    reader.engine.check_admission(max(1, num + len(behind)))
+    heard = iter((await window_reader.all([w for each in windows for w in each][::-1]))[::-1])
+    left = iter(await reader.all(behind))
+    told: list[list[Told | None]] = []
+    for text, context, each in zip(texts, contexts, windows, strict=True):
+        shares = shares_of(text, each, [next(heard) for _ in each])
+        scored = [_as_told(share) for share in by_token(len(text), context, shares)]
+        told.append(scored + _behind(left, num_more))
+    return told
+
+
+def _told(token: int, seen: Seen) -> Told:
+    log = seen.top_log if token == seen.top else seen.logs[token]
+    return Told(log, seen.top, seen.top_log)
+
+
+def _as_told(share: Share | None) -> Told | None:
+    return None if share is None else Told(share.log, share.top, share.top_log)
+
+
+def _behind(left: Any, num_more: int) -> list[Told | None]:
+    seen = [next(left) for _ in range(num_more)]
+    return [Told(each.top_log, each.top, each.top_log) for each in seen]
 
 
 def choice(
-    tokenizer: Any, index: int, text: Sequence[int], seen: Sequence[Seen], num_more: int
+    tokenizer: Any, index: int, text: Sequence[int], told: Sequence[Told | None]
 ) -> dict[str, Any]:
-    """One text with the log-probability of each token but the first."""
-    ids = [*text, *(each.top for each in seen[len(text) - 1 :])]
+    """One text with what stands beside its tokens, and the tokens behind it."""
+    behind = [each.top for each in told[len(text) :] if each is not None]
+    ids = [*text, *behind]
     tokens = [tokenizer.decode([token]) for token in ids]
-    logs: list[float | None] = [None]
-    tops: list[dict[str, float] | None] = [None]
+    logs: list[float | None] = []
+    tops: list[dict[str, float] | None] = []
     offsets, end = [], 0
-    for token in tokens:
+    for word, each in zip(tokens, told, strict=True):
         offsets.append(end)
-        end += len(token)
-    for token, word, each in zip(ids[1:], tokens[1:], seen, strict=True):
-        log = each.top_log if token == each.top else each.logs[token]
-        logs.append(log)
+        end += len(word)
+        logs.append(None if each is None else each.log)
         # A word of the same letters is another token: the more probable one stays.
-        tops.append({word: log} | {tokenizer.decode([each.top]): each.top_log})
+        top = {} if each is None else {tokenizer.decode([each.top]): each.top_log}
+        tops.append(None if each is None else {word: each.log} | top)
     return {
         "index": index,
         "text": tokenizer.decode(ids),
@@ -191,7 +269,12 @@ def choice(
 
 
 def response(
-    name: str, model: str, choices: Sequence[Any], texts: Sequence[Sequence[int]], num_more: int
+    name: str,
+    model: str,
+    choices: Sequence[Any],
+    texts: Sequence[Sequence[int]],
+    num_more: int,
+    method: str,
 ) -> Any:
     """vLLM's response, which says how it was estimated."""
     from vllm.entrypoints.openai.completion.protocol import CompletionResponse
@@ -203,5 +286,5 @@ def response(
         "total_tokens": num_prompt + num_new,
     }
     return CompletionResponse(
-        id=name, model=model, choices=list(choices), usage=usage, **{FIELD: CHAIN}
+        id=name, model=model, choices=list(choices), usage=usage, **{FIELD: method}
     )
