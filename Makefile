@@ -97,7 +97,7 @@ lm-eval: setup ## lm-eval on the bundled model's tasks, behind `make serve` (MOD
 
 # In environments of their own, build/clients: from the network, and nothing in .venv changes.
 clients: setup ## real clients against `make serve`, and the table of docs/clients.md (ARGS=)
-	$(TEST_ENV) $(BIN)/python -m tests.clients.run $(ARGS)
+	$(TEST_ENV) $(BIN)/python -m tests.clients $(or $(ARGS),--docs)
 
 # In an environment of its own, build/real-tokens: from the network, and nothing in .venv changes.
 real-tokens: setup ## what constraints cost at a real tokenizer's vocabulary, beside xgrammar (ARGS=)

@@ -9,46 +9,64 @@ import json
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-MODEL = "tiny-diffusion"
-ASKED = "Write a function lemon that checks cup, lake, star."
-CODE = """def lemon(cup, lake, star):
-    if cup is None:
-        raise ValueError("cup")
-    if lake is None:
-        raise ValueError("lake")
-    if star is None:
-        raise ValueError("star")
-"""
-FIELDS = (
-    "Text: pet is bear, name is eva, city is tokyo, color is red, day is friday.\n"
-    "Return JSON with the fields pet, day."
-)
-OBJECT = {"pet": "bear", "day": "friday"}
-SCHEMA = {
-    "type": "object",
-    "properties": {"pet": {"type": "string"}, "day": {"type": "string"}},
-    "required": ["pet", "day"],
-    "additionalProperties": False,
+URL = sys.argv[1]
+"""Of the server, without ``/v1``."""
+ASKED: dict[str, Any] = json.loads(Path(sys.argv[2]).read_text())
+"""As ``tests.clients.questions`` has written it."""
+MODEL: str = ASKED["model"]
+CHATS: list[dict[str, str]] = ASKED["chats"]
+QUESTION, ANSWER = CHATS[0]["question"], CHATS[0]["answer"]
+RECORD: dict[str, Any] = ASKED["record"]
+CALL: dict[str, Any] = ASKED["call"]
+INFILL: dict[str, str] = ASKED["infill"]
+FORMAT = {
+    "type": "json_schema",
+    "json_schema": {"name": "record", "strict": True, "schema": RECORD["schema"]},
 }
-FORMAT = {"type": "json_schema", "json_schema": {"name": "pet", "strict": True, "schema": SCHEMA}}
+Check = Callable[[], bool | str]
 
 
-def base_url() -> str:
-    """Of the server, without ``/v1``; the runner's only argument."""
-    return sys.argv[1]
+def said(text: str) -> list[dict[str, str]]:
+    """As a user's message."""
+    return [{"role": "user", "content": text}]
 
 
-def is_code(text: str | None) -> bool:
-    return (text or "").strip() == CODE.strip()
+def is_answer(text: str | None, answer: str = ANSWER) -> bool:
+    """Whether it is the one right answer, up to surrounding white space."""
+    return (text or "").strip() == answer.strip()
 
 
-def told(package: str, checks: dict[str, Callable[[], bool]]) -> None:
+def all_right(ask: Callable[[str], str | None]) -> bool:
+    """Whether every question is answered right."""
+    return all(is_answer(ask(each["question"]), each["answer"]) for each in CHATS)
+
+
+def is_call(name: str, arguments: Any) -> bool:
+    """Whether it is the right call; arguments as an object or its text."""
+    given = json.loads(arguments) if isinstance(arguments, str) else arguments
+    return bool(name == CALL["name"] and given == CALL["arguments"])
+
+
+def refuses(ask: Callable[[], Any], error: type[BaseException], word: str) -> bool:
+    """Whether the client raises its own error, which says what is wrong."""
+    try:
+        ask()
+    except error as raised:
+        return word in str(raised)
+    return False
+
+
+def told(package: str, checks: dict[str, Check], *, number: str | None = None) -> None:
     """Run every check and print a line of JSON for each; a wrong answer is no error."""
     for feature, check in checks.items():
         try:
-            result = "ok" if check() is True else "wrong answer"
+            result = check()
         except Exception as error:
-            result = f"{type(error).__name__}: {error}"[:160]
-        said = {"client": package, "version": version(package), "feature": feature}
-        print(json.dumps(said | {"result": result}), flush=True)
+            result = f"{type(error).__name__}: {error}"[:300]
+        if not isinstance(result, str):
+            result = "ok" if result is True else "wrong answer"
+        record = {"client": package, "version": number or version(package), "feature": feature}
+        print(json.dumps(record | {"result": result}), flush=True)

@@ -84,6 +84,9 @@ def bundled_server(
         *("--kv-cache-memory-bytes", str(256 << 20)),
         *("--max-model-len", "1024"),
         *("--shutdown-timeout", "20"),
+        # What the scripts of real clients ask for besides.
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        "--enable-prompt-tokens-details",
         is_forked=False,
         program="vllm-diffusion",
     )

@@ -5,7 +5,10 @@ Needs the trained weights in ``examples/models``.
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +17,8 @@ import openai
 import pytest
 
 from benchmarks.tiny.prompts import load_prompts
+from tests.clients.environments import SCRIPTS
+from tests.clients.questions import asked
 from tests.server.client import Client
 from tests.server.conftest import healthy
 from tests.server.counters import Counters, eventually
@@ -155,3 +160,17 @@ def test_an_unknown_model(client: Client) -> None:
     assert response.status_code == 404
     with pytest.raises(openai.NotFoundError):
         client.openai.completions.create(model="other", prompt="a", suffix="b")
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_a_real_client(client: Client, tmp_path: Path, name: str) -> None:
+    """Those that are installed anyway; ``make clients`` runs all of them."""
+    pytest.importorskip(name)
+    questions = tmp_path / "asked.json"
+    questions.write_text(json.dumps(asked()))
+    command = (sys.executable, str(SCRIPTS / f"with_{name}.py"), client.url, str(questions))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(told) >= 5
+    assert [each for each in told if each["result"] != "ok"] == []
