@@ -24,7 +24,7 @@ TEST_ENV = VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fix docs compat bench fuzz fuzz-openapi schedules suite soak lm-eval clients real-tokens doctor lock scale clean distclean
+.PHONY: help setup serve race test check fix docs compat bench fuzz fuzz-openapi schedules suite soak lm-eval clients real-tokens doctor lock scale clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ setup: ## make .venv: vLLM for CPU, test tools, this package (a no-op when up to
 serve: setup ## start the OpenAI-compatible server (PORT= HOST= MODEL= ARGS=)
 	VLLM_USE_AOT_COMPILE=$${VLLM_USE_AOT_COMPILE:-0} $(BIN)/vllm-diffusion serve $(MODEL) --host $(HOST) --port $(PORT) --served-model-name $(SERVED_NAME) \
 	  --kv-cache-memory-bytes $(KV_CACHE_BYTES) $(TOOLS) $(OPEN) $(ARGS)
+
+race: setup ## the bundled model and its autoregressive twin, for the race on the page (PORT= TWIN_PORT=)
+	@HOST='$(HOST)' PORT='$(PORT)' VENV='$(VENV)' KV_CACHE_BYTES='$(KV_CACHE_BYTES)' scripts/race.sh
 
 # Only its interpreter is used, as the yardstick of vllm_diffusion/cpu, and only in processes of their own:
 # beside vLLM in .venv it would be imported by it. 3.7 is the first whose interpreter runs them all.

@@ -21,7 +21,7 @@ which), ``structured`` (what texts are held to), ``kernels`` (operations in torc
 
 None, Python alone: ``decisions`` (questions with a closed set of answers)
 
-``cli``, ``doctor`` and ``cluster`` are the command ``vllm-diffusion``.
+``cli``, ``doctor``, ``cluster`` and ``terminal`` are the command ``vllm-diffusion``.
 """
 
 __version__ = "0.1.0"

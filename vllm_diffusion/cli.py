@@ -32,6 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--address", default="auto", help="of the cluster's head; auto: this host's")
     check.add_argument("--model", help="a checkpoint's folder, which every node must have")
     check.add_argument("--json", action="store_true", help="an object: nodes and differences")
+    # Light: rich alone. What asks a server, or loads a model, is loaded when it does.
+    from vllm_diffusion.terminal.commands import add
+
+    add(commands)
     return parser
 
 
@@ -48,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vllm_diffusion.cluster import check
 
         return check.run(arguments.address, arguments.model, as_json=arguments.json)
+    if arguments.command in ("watch", "chat"):
+        from vllm_diffusion.terminal import commands
+
+        return commands.run(arguments)
     from vllm_diffusion import doctor
 
     return doctor.run(as_json=arguments.json)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .batches import BLOCK
+from .drafts import HOLE, next_place
 from .model import Cache, TinyModel
 from .tokenizer import EOS_ID, MASK_ID, PAD_ID
 
@@ -76,11 +77,50 @@ def accept(
     return predicted_BL, is_candidate_BL & ((confidence_BL > threshold) | is_best_BL)
 
 
+class Drafts:
+    """The drafts of a batch, and where in each of them its text goes on."""
+
+    def __init__(self, drafts: list[list[int]], prompts: list[list[int]]) -> None:
+        self.drafts, self.prompts = drafts, prompts
+        self.places = [0] * len(drafts)
+        self.ends = [len(prompt) for prompt in prompts]
+
+    def lay(self, tokens_BT: Tensor, start_B: Tensor, begins_B: Tensor) -> Tensor:
+        """Draft tokens of the blocks that begin, HOLE elsewhere, [B, L]."""
+        laid_BL = torch.full((len(self.drafts), BLOCK), HOLE)
+        for row in begins_B.nonzero()[:, 0].tolist():
+            prompt, draft = len(self.prompts[row]), self.drafts[row]
+            start = max(prompt, int(start_B[row]))
+            if not draft:
+                continue
+            text = tokens_BT[row, prompt:start].tolist()
+            expected = self.places[row] + start - self.ends[row]
+            self.places[row] = next_place(text, draft, expected) if text else 0
+            self.ends[row] = start
+            offset = start - int(start_B[row])
+            piece = draft[self.places[row] : self.places[row] + BLOCK - offset]
+            laid_BL[row, offset : offset + len(piece)] = torch.tensor(piece, dtype=torch.long)
+        return laid_BL
+
+
+def keep_drafted(logits_BLV: Tensor, laid_BL: Tensor, threshold: float) -> Tensor:
+    """Which draft tokens stay: those that are as probable as the threshold asks."""
+    probs_BLV = logits_BLV.float().softmax(-1)
+    prob_BL = probs_BLV.gather(2, laid_BL.clamp_min(0)[..., None])[..., 0]
+    return (laid_BL != HOLE) & (prob_BL >= threshold)
+
+
 @torch.inference_mode()
 def generate_blocks(
-    model: TinyModel, prompts: list[list[int]], threshold: float, max_tokens: int = 144
+    model: TinyModel,
+    prompts: list[list[int]],
+    threshold: float,
+    max_tokens: int = 144,
+    drafts: list[list[int]] | None = None,
 ) -> Generated:
-    """Block-diffusion decoding of a batch."""
+    """Block-diffusion decoding of a batch, from drafts where there are some."""
+    laid_by = Drafts(drafts or [[] for _ in prompts], prompts)
+    begins_B = torch.ones(len(prompts), dtype=torch.bool)
     num_positions = -(-(max(map(len, prompts)) + max_tokens) // BLOCK) * BLOCK
     cache = _start_cache(model, prompts, num_positions, BLOCK)
     tokens_BT = _pad(prompts, num_positions)
@@ -94,18 +134,25 @@ def generate_blocks(
         position_BL = start_B[:, None] + torch.arange(BLOCK)
         tokens_BL = tokens_BT.gather(1, position_BL)
         needs_step_B = (tokens_BL == MASK_ID).any(1) & ~is_done_B
+        laid_BL = laid_by.lay(tokens_BT, start_B, begins_B & needs_step_B)
+        begins_B = torch.zeros_like(begins_B)
         mask_BTS = torch.arange(num_positions) < (start_B + BLOCK)[:, None, None]
         mask = mask_BTS[:, None].expand(-1, 1, BLOCK, -1)
-        logits_BLV = model.lm_head(model(tokens_BL, position_BL, mask, cache))
+        shown_BL = torch.where(laid_BL == HOLE, tokens_BL, laid_BL)
+        logits_BLV = model.lm_head(model(shown_BL, position_BL, mask, cache))
         predicted_BL, accepted_BL = accept(
-            logits_BLV, tokens_BL, is_answer_BT.gather(1, position_BL), threshold
+            logits_BLV, shown_BL, is_answer_BT.gather(1, position_BL), threshold
         )
+        # The best of all is taken where nothing is drafted: a draft has its own rule.
+        accepted_BL &= (laid_BL == HOLE).all(1, keepdim=True) | (shown_BL == MASK_ID)
+        tokens_BL = torch.where(keep_drafted(logits_BLV, laid_BL, threshold), laid_BL, tokens_BL)
         accepted_BL &= needs_step_B[:, None]
         tokens_BT.scatter_(1, position_BL, torch.where(accepted_BL, predicted_BL, tokens_BL))
         num_steps_B += needs_step_B
         # A forward without masks was a commit: go to the next block.
         is_committed_B = ~needs_step_B & ~is_done_B
         start_B = torch.where(is_committed_B, start_B + BLOCK, start_B)
+        begins_B |= is_committed_B
         is_eos_BT = (tokens_BT == EOS_ID) & is_answer_BT
         is_masked_BT = (tokens_BT == MASK_ID) & is_answer_BT
         is_done_B |= (is_eos_BT & (is_masked_BT.cumsum(1) == 0)).any(1)

@@ -3,7 +3,7 @@
 python -m benchmarks.tiny.evaluate diffusion --split validation --per-task 40
 python -m benchmarks.tiny.evaluate diffusion --split test --thresholds 2 0.99
 python -m benchmarks.tiny.evaluate twin --objective ar --split test
-python -m benchmarks.tiny.evaluate examples/models/tiny-diffusion --open --thresholds 2 0.995
+python -m benchmarks.tiny.evaluate examples/models/tiny-diffusion --tasks open --thresholds 2 0.995
 """
 
 import argparse
@@ -21,7 +21,7 @@ from .model import TinyModel
 from .paths import BUILD_DIR
 from .prompts import check, load_prompts
 from .sample import Sample
-from .tasks.registry import OPEN_TASKS, TASKS
+from .tasks.registry import GROUPS
 from .tokenizer import load_tokenizer
 
 THRESHOLDS = (NEVER, 0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
@@ -34,9 +34,11 @@ def run(
     samples: list[Sample],
     objective: Objective,
     threshold: float,
+    is_drafted: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Accuracy (in per cent) and tokens per step of each task and of their ``mean``."""
     prompts = [tokenizer.encode(render(s.prompt_messages, s.tools)).ids for s in samples]
+    drafts = [tokenizer.encode(s.draft).ids if s.draft else [] for s in samples]
     order = sorted(range(len(samples)), key=lambda i: (samples[i].task, len(prompts[i])))
     rows: dict[str, list[tuple[bool, int, int]]] = defaultdict(list)
     for first in range(0, len(order), BATCH):
@@ -45,7 +47,9 @@ def run(
         out: Generated = (
             generate_tokens(model, batch)
             if objective == "ar"
-            else generate_blocks(model, batch, threshold)
+            else generate_blocks(
+                model, batch, threshold, drafts=[drafts[i] for i in chosen] if is_drafted else None
+            )
         )
         counts = zip(out.num_tokens.tolist(), out.num_steps.tolist(), strict=True)
         for i, answer, (num_tokens, num_steps) in zip(chosen, out.answers, counts, strict=True):
@@ -91,7 +95,8 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--per-task", type=int, default=40)
     parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS)
-    parser.add_argument("--open", action="store_true", help="forms of any name alone: calls.py")
+    parser.add_argument("--tasks", choices=GROUPS, default="eleven", help="open: calls.py")
+    parser.add_argument("--drafts", action="store_true", help="decode edits from their drafts")
     parser.add_argument("--quick", action="store_true", help="append a small run to the log")
     args = parser.parse_args()
     if args.quick:  # beside a run in progress
@@ -100,15 +105,15 @@ def main() -> None:
         append_log(args.stage, progress, result)
         return
     model, tokenizer = load_model(args.stage), load_tokenizer()
-    tasks = OPEN_TASKS if args.open else TASKS
-    samples = load_prompts(args.split, args.per_task, tasks)
+    samples = load_prompts(args.split, args.per_task, GROUPS[args.tasks])
     results = {}
     for threshold in (NEVER,) if args.objective == "ar" else args.thresholds:
         name = "one a step" if threshold >= 1 else str(threshold)
-        results[name] = run(model, tokenizer, samples, args.objective, threshold)
+        results[name] = run(model, tokenizer, samples, args.objective, threshold, args.drafts)
         print(name, results[name]["mean"], flush=True)
     BUILD_DIR.mkdir(parents=True, exist_ok=True)
-    name = f"{Path(args.stage).name}-{'open-' if args.open else ''}{args.split}"
+    kinds = [*(["drafted"] * args.drafts), *([args.tasks] * (args.tasks != "eleven"))]
+    name = "-".join((Path(args.stage).name, *kinds, args.split))
     path = BUILD_DIR / f"{name}.json"
     path.write_text(json.dumps(results, indent=2) + "\n")
     print(format_table(results))

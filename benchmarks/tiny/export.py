@@ -48,6 +48,7 @@ def build_config(shape: Shape, is_diffusion: bool) -> dict[str, Any]:
             "mask_token_id": MASK_ID,
             # Read by ``server/infill.py``: the prompt of the task fim.
             "infill_prompt": f"Fill the gap {GAP} in:\n{{prefix}}{GAP}{{suffix}}",
+            "edit_prompt": "{instruction}\n\n{text}",
         }
     return config
 

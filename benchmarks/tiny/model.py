@@ -26,7 +26,7 @@ class Shape:
     head_dim: int = 64
     rms_norm_eps: float = 1e-6
     rope_theta: float = 1e4
-    max_position_embeddings: int = 2048
+    max_position_embeddings: int = 8192
 
     def as_config(self) -> dict[str, int | float]:
         """The fields under their names in ``config.json``."""

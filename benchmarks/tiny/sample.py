@@ -13,12 +13,16 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sample:
-    """One prompt with its answer; ``tools`` is an OpenAI-style list or empty."""
+    """One prompt with its answer; ``tools`` is an OpenAI-style list or empty.
+
+    ``draft`` is a text that the answer is near to, where there is one.
+    """
 
     task: str
     prompt_messages: list[Message]
     answer: str
     tools: list[dict[str, Any]] = field(default_factory=list)
+    draft: str = ""
 
 
 Task = Callable[[Random], Sample]

@@ -11,7 +11,7 @@ from random import Random
 from typing import Literal
 
 from .sample import Sample
-from .tasks.registry import OPEN_TASKS, TASKS, WEIGHTS
+from .tasks.registry import EVERY_TASK, WEIGHTS
 
 Split = Literal["train", "validation", "test"]
 
@@ -27,7 +27,7 @@ def split_of(sample: Sample) -> Split:
 
 def draw(rng: Random, task: str, split: Split) -> Sample:
     """The next sample of a task that belongs to the split."""
-    make = (TASKS | OPEN_TASKS)[task]
+    make = EVERY_TASK[task]
     while split_of(sample := make(rng)) != split:
         pass
     return sample

@@ -63,7 +63,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     special = {"eos_token": EOS, "pad_token": PAD, "mask_token": MASK}
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": 2048,
+        "model_max_length": 8192,
         "clean_up_tokenization_spaces": False,
         "add_bos_token": False,
         **special,

@@ -23,6 +23,7 @@ from .loss import ar_loss, diffusion_loss
 from .model import TinyModel, compile_pointwise
 from .optim import Optimizer, schedule
 from .paths import BUILD_DIR
+from .tasks.registry import MIXTURES
 from .tokenizer import load_tokenizer
 
 ENTROPY_WEIGHT, ENTROPY_FROM = 0.15, 0.25
@@ -47,10 +48,10 @@ class Run:
         budget: int,
         init: str | None,
         peak: float = 1.0,
-        is_open: bool = False,
+        mixture: str = "eleven",
     ) -> None:
         self.stage, self.objective, self.budget = stage, objective, budget
-        self.peak, self.is_open = peak, is_open
+        self.peak, self.mixture = peak, mixture
         self.tokenizer = load_tokenizer()
         self.model = load_model(init).train() if init else TinyModel().bfloat16()
         self.optimizer = Optimizer(self.model)
@@ -88,7 +89,7 @@ class Run:
         losses, accuracies = [], []
         # Twin and diffusion draw the same samples in the same order.
         seed = "base" if self.stage == "base" else "main"
-        for batch in pool_batches(self.tokenizer, seed, pool, self.objective, is_open=self.is_open):
+        for batch in pool_batches(self.tokenizer, seed, pool, self.objective, self.mixture):
             began, before = time.monotonic(), self.progress["tokens"]
             loss, accuracy = self.step(batch, generator)
             self.progress["seconds"] += time.monotonic() - began
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, required=True, help="rows of the network")
     parser.add_argument("--init", help="stage or model folder to start from")
     parser.add_argument("--peak", type=float, default=1.0, help="factor on the learning rates")
-    parser.add_argument("--open", action="store_true", help="forms of any name as well: calls.py")
+    parser.add_argument("--mixture", choices=MIXTURES, default="eleven", help="tasks/registry.py")
     parser.add_argument("--evaluate-every", type=float, default=3e6, help="rows, 0 for never")
     parser.add_argument("--compile", action="store_true", help="fuse; needs a C++ compiler")
     args = parser.parse_args()
@@ -119,7 +120,7 @@ def main() -> None:
     torch.manual_seed(0)
     if args.compile:
         compile_pointwise()
-    run = Run(args.stage, args.objective, int(args.budget), args.init, args.peak, args.open)
+    run = Run(args.stage, args.objective, int(args.budget), args.init, args.peak, args.mixture)
     next_evaluation = run.progress["tokens"] + args.evaluate_every
     bar = tqdm(total=run.budget, initial=run.progress["tokens"], unit="tok", mininterval=5)
     while run.progress["tokens"] < run.budget:

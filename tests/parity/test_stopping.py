@@ -1,6 +1,5 @@
 """Ends inside of a block: token limits, stop tokens, the model's length; and odd prompts."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,17 +77,20 @@ def test_model_length(
     asked: int,
     engines: EnginePool,
     yardstick: Yardsticks,
-    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The limit is rounded down to whole blocks; text ends there, longer prompts are refused."""
-    import vllm.logger  # noqa: F401 - sets up the logger below, so before it is changed
     from vllm.exceptions import VLLMClientError
 
-    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    from vllm_diffusion.startup import notices
+
+    lines: list[str] = []
+    monkeypatch.setattr(
+        notices.logger, "log", lambda level, text, *values: lines.append(text % values)
+    )
     reference = yardstick(block)
     engine = engines(block, max_model_len=asked)
-    assert f"max_model_len is 96 instead of {asked}" in caplog.text
+    assert [line for line in lines if f"--max-model-len is 96 instead of {asked}" in line]
     assert engine.engine.model_config.max_model_len == 96
     cases = [
         reference.draw(length, 100, block, max_len=96, ignore_eos=True)

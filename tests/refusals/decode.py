@@ -59,6 +59,10 @@ FIELDS: list[tuple[FamilyRecord, dict[str, Any]]] = [
     *((SDAR, {"canvas_length": value}) for value in (*ODD[1:], 0, 3, 64)),
     (SDAR, {"canvas_length": 8, "block_length": 4}),
     (LLADA2, {"canvas_length": 8}),
+    *((SDAR, {"draft": value}) for value in (*ODD[1:-2], {"a": 1}, [5, 3], [-1])),
+    (SDAR, {"draft": [5], "seed_canvas": [6]}),
+    (SDAR, {"draft": [5], "pinned": [0]}),
+    (SDAR, {"draft": [5], "read_only": True}),
     # Together.
     (LLADA, {"guidance_scale": 1, "kv_cache": "dual"}),
     (LLADA2, {"effort": "low", "preset": "speed"}),

@@ -129,6 +129,13 @@ SAMPLED: list[tuple[FamilyRecord, dict[str, Any]]] = [
     (NEMOTRON_LABS, {"extra_args": {"diffusion_policy": "self_speculation", **SEED}}),
     (SDAR, {"extra_args": {"diffusion_seed_canvas": [512]}}),
     (SDAR, {"max_tokens": 99, "extra_args": {"diffusion_seed_canvas": [5] * 21}}),
+    *((SDAR, {**said, "extra_args": {"diffusion_draft": [5, 6]}})
+      for said in ({"structured_outputs": GRAMMAR}, {"thinking_token_budget": 5},
+                   {"bad_words": ["a"]})),
+    (NEMOTRON_LABS, {"extra_args": {"diffusion_policy": "self_speculation",
+                                    "diffusion_draft": [5]}}),
+    (SDAR, {"extra_args": {"diffusion_draft": [512]}}),
+    (SDAR, {"extra_args": {"diffusion_draft": [5] * 600}}),
     *((SDAR, {**said, "extra_args": {"diffusion_read_only": 1}})
       for said in ({"structured_outputs": GRAMMAR}, {"min_tokens": 1})),
     *((SDAR, {**said, "extra_args": {"diffusion_constrained": True}})
@@ -284,7 +291,7 @@ def _form(asked: dict[str, Any]) -> None:
 
 def _is_worded(said: dict[str, Any]) -> bool:
     """Or laid: what excludes a form is found before the form is read."""
-    fields = ("keywords", "seed_canvas", "read_only", "constrained")
+    fields = ("keywords", "seed_canvas", "draft", "read_only", "constrained")
     return any(f"diffusion_{name}" in said.get("extra_args", {}) for name in fields)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from vllm.engine.arg_utils import EngineArgs
+from vllm.platforms import current_platform
 
 from tests import foreign
 from tests.checkpoints import fast_dllm_v2, illada, int8, llada, llada2, llada_moe, sdar, sdar_moe
@@ -186,6 +187,7 @@ def cases(folder: Path) -> Iterator[Case]:
         call = partial(_serve, others[name], dtype="float32", **options)
         yield Case(f"options, {name}: {json.dumps(options)}", call)
     yield Case("environment: VLLM_USE_V2_MODEL_RUNNER=0", partial(_first_runner, sound))
+    yield Case("options, where vLLM has sleep mode", partial(_asleep, sound))
     quantised, _ = int8.write(folder / "of-eight-bits", sound)
     yield Case("options, int8 W8A8: --dtype float32", partial(_float32_with_amx, quantised))
 
@@ -194,6 +196,12 @@ def _first_runner(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_USE_V2_MODEL_RUNNER", "0")
         _serve(folder)
+
+
+def _asleep(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(current_platform, "is_sleep_mode_available", lambda: True)
+        _serve(folder, enable_sleep_mode=True)
 
 
 def _float32_with_amx(folder: Path) -> None:

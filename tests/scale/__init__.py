@@ -6,4 +6,5 @@
 - ``servers``: a server on this host, or on two that are namespaces
 - ``table``: cells as a section of docs/deploy.md
 - ``__main__``: the run
+- ``deaths``: servers of which a process is killed, as the table of docs/reliability.md
 """

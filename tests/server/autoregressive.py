@@ -7,6 +7,7 @@ is up to ``VLLM_PLUGINS``.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -25,6 +26,24 @@ def worker_facts(worker: Any) -> dict[str, Any]:
         "overrides": overrides,
         "package": sorted(name for name in sys.modules if name.startswith("vllm_diffusion")),
     }
+
+
+def embeddings(model: str) -> list[list[float]]:
+    """What the same network says as an embedding model, by an engine in this process."""
+    from vllm import LLM
+
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    llm = LLM(
+        model,
+        runner="pooling",
+        convert="embed",
+        dtype="float32",
+        max_model_len=512,
+        kv_cache_memory_bytes=32 << 20,
+        enforce_eager=True,
+    )
+    prompts: Any = [{"prompt_token_ids": prompt} for prompt in PROMPTS]
+    return [each.outputs.embedding for each in llm.embed(prompts, use_tqdm=False)]
 
 
 def main(model: str) -> None:
@@ -70,6 +89,8 @@ def main(model: str) -> None:
         "plugin": "vllm_diffusion.plugin" in sys.modules,
         "worker": llm.collective_rpc(worker_facts)[0],
     }
+    del llm
+    facts["embeddings"] = embeddings(model)
     print("FACTS " + json.dumps(facts))
 
 

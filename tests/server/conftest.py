@@ -60,11 +60,36 @@ def random_model(tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-@pytest.fixture(scope="session")
+# Both end with the last test of this folder: what follows needs the memory.
+@pytest.fixture(scope="package")
 def server(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The server that most tests share."""
     log = tmp_path_factory.mktemp("server") / "log"
     process = ServerProcess(random_model, log, *limits.SERVER_ARGS)
+    try:
+        process.wait_until_healthy()
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="package")
+def bundled_server(
+    tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """The bundled model with this package's routes; needs the trained weights."""
+    process = ServerProcess(
+        tiny_diffusion,
+        tmp_path_factory.mktemp("bundled") / "log",
+        *("--kv-cache-memory-bytes", str(256 << 20)),
+        *("--max-model-len", "1024"),
+        *("--shutdown-timeout", "20"),
+        # What the scripts of real clients ask for besides.
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        "--enable-prompt-tokens-details",
+        is_forked=False,
+        program="vllm-diffusion",
+    )
     try:
         process.wait_until_healthy()
         yield process

@@ -347,7 +347,7 @@ OTHER: dict[str, list[Probe]] = {
             ("verbosity", "low"),
             ("modalities", ["text", "audio"]),
             ("audio", {"voice": "ash", "format": "wav"}),
-            ("prediction", {"type": "content", "content": "Dear omar,"}),
+            ("prediction", {"type": "text", "text": "Dear omar,"}),
             ("moderation", {"model": "m"}),
             ("web_search_options", {"search_context_size": "low"}),
             ("functions", [{"name": "f"}]),

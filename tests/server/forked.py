@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.forking import fork_server
@@ -21,8 +21,16 @@ from tests.forking import fork_server
 class ForkedCommand:
     """The part of ``subprocess.Popen`` that tests use."""
 
-    def __init__(self, args: Sequence[str], log: Path, fault: str = "") -> None:
-        self.process = fork_server().Process(target=run, args=(list(args), str(log), fault))
+    def __init__(
+        self,
+        args: Sequence[str],
+        log: Path,
+        fault: str = "",
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.process = fork_server().Process(
+            target=run, args=(list(args), str(log), fault, dict(variables or {}))
+        )
         self.process.start()
 
     @property
@@ -50,10 +58,11 @@ class ForkedCommand:
         self.process.kill()
 
 
-def run(args: list[str], log: str, fault: str = "") -> None:
+def run(args: list[str], log: str, fault: str, variables: dict[str, str]) -> None:
     """In the forked process: be the command, with a fault of this name."""
     from tests.server.process import end_with_parent
 
+    os.environ.update(variables)
     os.setsid()
     end_with_parent()
     write_to(log)
@@ -68,22 +77,28 @@ def write_to(log: str) -> None:
         os.dup2(source, target)
 
 
+def fork_engines() -> None:
+    """Have vLLM fork from this process what it would spawn; the CPU platform insists on that."""
+    from vllm.v1.engine import coordinator, utils
+    from vllm.v1.executor import multiproc_executor
+
+    context = multiprocessing.get_context("fork")
+    for module in (coordinator, utils, multiproc_executor):
+        module.get_mp_context = lambda: context  # type: ignore[attr-defined]
+    # A child's signals are not this process's.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
 def run_command(args: list[str], fault: str = "") -> None:
     """Be the command, whose own processes are forked from this one."""
     from vllm.entrypoints.cli.main import main
     from vllm.entrypoints.launchers import launcher
-    from vllm.v1.engine import utils
-    from vllm.v1.executor import multiproc_executor
 
     from tests.server import faults
 
-    # The CPU platform insists on "spawn".
-    context = multiprocessing.get_context("fork")
-    utils.get_mp_context = multiproc_executor.get_mp_context = lambda: context
+    fork_engines()
     # They hold the server's port as well, of which vLLM tells at its end, if they live so long.
     launcher.find_process_using_port = lambda port: None
-    # A child's signals are not this process's.
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     sys.argv = ["vllm", *args]
     if fault:
         faults.FAULTS[fault]()

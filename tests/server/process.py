@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -62,10 +62,12 @@ class ServerProcess:
         is_forked: bool = True,
         fault: str = "",
         program: str = "vllm",
+        port: int | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
         self.model = model.name
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command: Sequence[str] = (
             "serve",
@@ -79,7 +81,7 @@ class ServerProcess:
         self.is_asked_to_end = False
         self.process: subprocess.Popen[bytes] | ForkedCommand
         if is_forked:
-            self.process = ForkedCommand(command, log, fault)
+            self.process = ForkedCommand(command, log, fault, variables)
             return
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -87,7 +89,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=environment(),
+                env=environment() | dict(variables or {}),
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )

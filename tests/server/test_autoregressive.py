@@ -1,4 +1,4 @@
-"""Autoregressive models in the same installation do exactly what they do without the package."""
+"""Other models in the same installation do exactly what they do without the package."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def test_the_plugin_is_what_differs(runs: dict[str, dict[str, Any]]) -> None:
 def test_tokens_texts_and_logprobs_are_equal(runs: dict[str, dict[str, Any]]) -> None:
     assert len(runs["with"]["answers"]) == 8
     assert runs["with"]["answers"] == runs["without"]["answers"]
+
+
+def test_embeddings_are_equal(runs: dict[str, dict[str, Any]]) -> None:
+    found = runs["with"]["embeddings"]
+    assert len(found) == 4
+    assert all(abs(sum(value**2 for value in each) - 1) < 1e-3 for each in found)
+    assert found[0] != found[1]
+    assert found == runs["without"]["embeddings"]
 
 
 @pytest.mark.parametrize(

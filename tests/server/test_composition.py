@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.checkpoints import lora
+from tests.forking import fork_server
 from tests.parity.cases import Case, Rule, Yardstick
-from tests.server import limits
+from tests.server import async_engines, limits
 from tests.server.client import Client, together
 from tests.server.conftest import healthy
+from tests.server.counters import eventually
 from tests.server.forked import ForkedCommand
 from tests.server.process import ServerProcess
 
@@ -55,6 +58,7 @@ def server_of_two(
         *("--enable-lora", "--max-loras", "1", "--max-lora-rank", "8"),
         *("--lora-modules", f"{ADAPTER}={folders[ADAPTER]}"),
         "--async-scheduling",
+        variables={"VLLM_SERVER_DEV_MODE": "1"},
     )
     try:
         process.wait_until_healthy()
@@ -91,21 +95,21 @@ def test_two_engines_and_an_adapter(
             calls.append(lambda client=client, case=case: _tokens(client, case))
     assert expected[:4] != expected[4:]
     assert together(calls * 2) == expected * 2
-    served = _served_by_engine(server_of_two.url)
+    served = _by_engine(server_of_two.url, "vllm:request_success_total")
     assert set(served) == {"0", "1"}
     assert min(served.values()) > 0
     assert sum(served.values()) == 2 * len(expected)
 
 
-def _served_by_engine(url: str) -> dict[str, float]:
+def _by_engine(url: str, name: str) -> dict[str, float]:
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:
         text = response.read().decode()
-    served: dict[str, float] = defaultdict(float)
+    found: dict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == "vllm:request_success_total":
-                served[sample.labels["engine"]] += sample.value
-    return served
+            if sample.name == name:
+                found[sample.labels["engine"]] += sample.value
+    return found
 
 
 def _tokens(client: Client, case: Case) -> list[int]:
@@ -126,12 +130,57 @@ def test_two_engines_follow_schemas(client_of_two: Client) -> None:
 
 
 def test_what_is_turned_off_is_said(server_of_two: ServerProcess) -> None:
-    """Once by each process that reads the options, of which two engines have several."""
+    """Once, though three processes read the options."""
     told = "--async-scheduling is off: what a diffusion model computes next"
     lines = server_of_two.log.read_text(errors="replace").splitlines()
-    processes = [line.partition(" WARNING ")[0] for line in lines if told in line]
-    assert processes
-    assert len(processes) == len(set(processes))
+    assert len([line for line in lines if told in line]) == 1
+
+
+def test_sleep(client_of_two: Client) -> None:
+    """Requests in both engines: kept ones come out as they would have, others say "abort"."""
+    fields = {"max_tokens": 300, "ignore_eos": True, "diffusion_threshold": 1.0}
+    prompts = [[40 + n] * 20 for n in range(4)]
+
+    def ask(prompt: list[int]) -> tuple[str, list[int]]:
+        answer = client_of_two.complete(prompt, **fields)
+        return answer.finish_reason, answer.token_ids
+
+    def asleep_between(mode: str) -> list[tuple[str, list[int]]]:
+        running = lambda: _by_engine(client_of_two.url, "vllm:num_requests_running")  # noqa: E731
+        with ThreadPoolExecutor(len(prompts)) as pool:
+            asked = [pool.submit(ask, prompt) for prompt in prompts]
+            assert eventually(lambda: sum(running().values()) == len(prompts))
+            client_of_two.post(f"/sleep?level=1&mode={mode}", {})
+            assert mode == "abort" or not any(each.done() for each in asked)
+            client_of_two.post("/wake_up", {})
+            return [each.result() for each in asked]
+
+    expected = together([lambda p=prompt: ask(p) for prompt in prompts])
+    assert {reason for reason, _ in asleep_between("abort")} == {"abort"}
+    assert asleep_between("keep") == expected
+
+
+def test_two_engines_in_python(random_model: Path, tmp_path: Path) -> None:
+    """``AsyncLLM``: the reference's texts, whether the other engine is idle or not."""
+    yardstick = Yardstick(random_model)
+    rule = Rule(limits.POLICY, limits.THRESHOLD)
+    cases = [
+        yardstick.draw(20 + 9 * n, 24, limits.BLOCK_LENGTH, rule=rule, max_len=limits.MAX_MODEL_LEN)
+        for n in range(4)
+    ]
+    log, answers = tmp_path / "log", tmp_path / "answers"
+    prompts = [list(case.prompt) for case in cases]
+    process = fork_server().Process(
+        target=async_engines.answer, args=(str(random_model), prompts, 24, str(answers), str(log))
+    )
+    process.start()
+    try:
+        process.join(240)
+        assert process.exitcode == 0, log.read_text()[-3000:]
+    finally:
+        process.kill()
+    expected = [list(yardstick(case).tokens) for case in cases]
+    assert json.loads(answers.read_text()) == [expected, expected]
 
 
 def test_run_batch(random_model: Path, tmp_path: Path) -> None:

@@ -27,11 +27,13 @@ from tests.server.counters import Counters, eventually
 from tests.server.process import ServerProcess, StartedAhead
 from vllm_diffusion.server.ending import UNREAD_SECONDS
 
-SERVERS = ("kept", "worker", "core", "api", "draining")
+SERVERS = ("kept", "worker", "core", "api", "ranks", "draining")
 CORE, WORKER = "VLLM::EngineCore", "VLLM::Worker"
 KV_BYTES = 10 * limits.PAGE * 1024
 """Of 1,024 bytes a token: 10 pages, of which vLLM keeps one and a long request needs 8."""
 DRAIN_SECONDS = 2
+DEATH_SECONDS = 10
+"""Within which a server has ended whose engine has died."""
 LONG = {"max_tokens": 950, "ignore_eos": True, "vllm_xargs": {"diffusion_threshold": 1.0}}
 ONE_STEP = {"ignore_eos": True, "vllm_xargs": {"diffusion_threshold": 0.0}}
 SHORT = LONG | {"max_tokens": 40}
@@ -56,8 +58,9 @@ def ahead(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     def start(name: str) -> ServerProcess:
         drain = ("--shutdown-timeout", str(DRAIN_SECONDS)) if name == "draining" else ()
         memory = ("--kv-cache-memory-bytes", str(KV_BYTES)) if name == "kept" else ()
+        ranks = ("--tensor-parallel-size", "2") if name == "ranks" else ()
         log = tmp_path_factory.mktemp(name) / "log"
-        args = (*limits.SERVER_ARGS, *memory, *drain)
+        args = (*limits.SERVER_ARGS, *memory, *drain, *ranks)
         return ServerProcess(random_model, log, *args, fault="slow steps")
 
     servers = StartedAhead(SERVERS, start)
@@ -167,12 +170,25 @@ def test_asked_to_end_beside_a_client_that_does_not_read(ahead: StartedAhead) ->
         assert UNREAD_SECONDS - 2 < time.monotonic() - asked < UNREAD_SECONDS + 5
 
 
-@pytest.mark.parametrize(("name", "title"), [("worker", WORKER), ("core", CORE)])
+@pytest.mark.parametrize(
+    ("name", "title"), [("worker", WORKER), ("core", CORE), ("ranks", "VLLM::Worker_TP1")]
+)
 def test_the_engine_dies(ahead: StartedAhead, name: str, title: str) -> None:
-    server = ahead.take(name)
-    streams, others = during(client_of(server), process_of(server, title).kill)
+    check_death(ahead.take(name), title)
+
+
+def check_death(server: ServerProcess, title: str) -> None:
+    """Its clients are told, and so is whoever would start it again."""
+    killed: list[float] = []
+
+    def kill() -> None:
+        process_of(server, title).kill()
+        killed.append(time.monotonic())
+
+    streams, others = during(client_of(server), kill)
     assert_told(streams, others, 500, ENGINE_DIED)
     assert end_of(server) == 1
+    assert time.monotonic() - killed[0] < DEATH_SECONDS
     assert "The engine has died, so this server ends with exit code 1." in server.log.read_text()
 
 
@@ -185,15 +201,35 @@ def test_the_api_server_dies(ahead: StartedAhead) -> None:
     assert end_of(server) == -signal.SIGKILL
 
 
-def test_asked_to_end_with_time_to_finish(ahead: StartedAhead) -> None:
-    """What fits into ``--shutdown-timeout`` comes to its end, the rest gets an error then."""
+def test_a_rolling_restart(ahead: StartedAhead, random_model: Path, tmp_path: Path) -> None:
+    """What fits into ``--shutdown-timeout`` comes to its end, the rest gets an error then.
+
+    What comes after the signal is refused. Another server takes the port, whose worker is in the
+    engine core; it ends with that, like others.
+    """
     server = ahead.take("draining")
     client = client_of(server)
-    streams, (cut, whole) = during(
-        client, lambda: server.process.send_signal(signal.SIGTERM), body=SHORT
-    )
+    before = client.complete([44] * 9).token_ids
+
+    def ask_to_end() -> None:
+        server.process.send_signal(signal.SIGTERM)
+        refused = lambda: post(client, 0, Event(), max_tokens=1)  # noqa: E731
+        assert eventually(lambda: refused().status == 503, DRAIN_SECONDS)
+        assert SHUTTING_DOWN in refused().text
+
+    streams, (cut, whole) = during(client, ask_to_end, body=SHORT)
     assert_told(streams, [cut], 503, SHUTTING_DOWN)
     assert whole.status == 200
     assert json.loads(whole.text)["choices"][0]["finish_reason"] == "length"
     assert DRAIN_SECONDS - 1 < cut.seconds < DRAIN_SECONDS + 5
     assert end_of(server) == 0
+    args = (*limits.SERVER_ARGS, "--distributed-executor-backend", "uni")
+    again = ServerProcess(
+        random_model, tmp_path / "log", *args, fault="slow steps", port=server.port
+    )
+    try:
+        again.wait_until_healthy()
+        assert client.complete([44] * 9).token_ids == before
+        check_death(again, CORE)
+    finally:
+        again.kill()

@@ -1,6 +1,6 @@
 """The top-level ``warning`` of responses, and fields that stand where nobody reads them.
 
-The server's default is an approximate cache.
+The server's default is an approximate cache, and it takes other servers' fields.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ SERVER_ARGS = (
     *("--max-model-len", "1024"),
     *("--max-num-seqs", "4"),
     *("--kv-cache-memory-bytes", str(16 << 20)),
-    *("--additional-config", '{"diffusion": {"kv_cache": "prefix", "block_length": 8}}'),
+    "--additional-config",
+    '{"diffusion": {"kv_cache": "prefix", "block_length": 8}, "foreign_fields": "warn"}',
 )
 GENERIC = "diffusion_kv_cache='prefix': forwards may have reused approximate K and V"
 TWENTY = {"max_tokens": 20, "ignore_eos": True}
@@ -123,3 +124,15 @@ def test_a_chat_that_says_no_length(client: Client) -> None:
     response = client.chat("Hello there!", **fast)
     assert response.usage.completion_tokens == 512
     assert client.chat("Hello there!", max_tokens=600, **fast).usage.completion_tokens == 600
+
+
+@each_kind
+def test_fields_of_other_servers_are_taken_with_a_word(client: Client, kind: str) -> None:
+    foreign = {"keep_alive": 5, "provider": {"sort": "price"}}
+    said = ask(client, kind, **foreign, **EXACT)
+    assert "keep_alive (Ollama), provider (OpenRouter)" in said.warning
+    assert said.choices[0].finish_reason == "length"
+    both = ask(client, kind, **foreign)
+    assert "approximate" in both.warning and "keep_alive" in both.warning
+    *_, last = chunks(client, kind, **foreign, **EXACT)
+    assert "keep_alive" in last["warning"]

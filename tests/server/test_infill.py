@@ -26,30 +26,9 @@ from tests.server.counters import Counters, eventually
 from tests.server.process import ServerProcess
 
 
-@pytest.fixture(scope="module")
-def server(tiny_diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    process = ServerProcess(
-        tiny_diffusion,
-        tmp_path_factory.mktemp("infill") / "log",
-        *("--kv-cache-memory-bytes", str(256 << 20)),
-        *("--max-model-len", "1024"),
-        *("--shutdown-timeout", "20"),
-        # What the scripts of real clients ask for besides.
-        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
-        "--enable-prompt-tokens-details",
-        is_forked=False,
-        program="vllm-diffusion",
-    )
-    try:
-        process.wait_until_healthy()
-        yield process
-    finally:
-        process.stop()
-
-
 @pytest.fixture
-def client(server: ServerProcess) -> Iterator[Client]:
-    yield from healthy(server)
+def client(bundled_server: ServerProcess) -> Iterator[Client]:
+    yield from healthy(bundled_server)
 
 
 def post(client: Client, path: str, **body: Any) -> httpx.Response:
@@ -73,7 +52,7 @@ def test_the_bundled_task_is_right_on_every_route(client: Client) -> None:
             model=client.model, prompt=prefix, suffix=suffix, max_tokens=150
         )
         assert said.choices[0].text == answer
-        assert said.to_dict()["diffusion"] == {"infill": "prompted"}
+        assert said.to_dict()["diffusion"]["infill"] == "prompted"
         fim = post(client, "/v1/fim/completions", model=client.model, prompt=prefix, suffix=suffix)
         (choice,) = fim.json()["choices"]
         assert choice["text"] == choice["message"]["content"] == answer

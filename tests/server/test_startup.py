@@ -19,7 +19,7 @@ from tests.checkpoints import sdar
 from tests.server.process import ServerProcess
 from vllm_diffusion import plugin
 from vllm_diffusion.request.params import DecodeParams
-from vllm_diffusion.startup import serving
+from vllm_diffusion.startup import notices, serving
 
 MakeConfig = Callable[..., VllmConfig]
 
@@ -45,8 +45,9 @@ def make(folder: Path) -> Iterator[MakeConfig]:
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is logged at start-up, whatever the log level."""
     lines: list[str] = []
-    for level in ("info", "warning"):
-        monkeypatch.setattr(serving.logger, level, lambda text, *args: lines.append(text % args))
+    note = lambda text, *args: lines.append(text % args)  # noqa: E731
+    monkeypatch.setattr(serving.logger, "info", note)
+    monkeypatch.setattr(notices.logger, "log", lambda _, text, *args: note(text, *args))
     return lines
 
 
@@ -231,7 +232,7 @@ def test_the_shipped_generation_config_is_read(
 def test_max_model_len_is_rounded_with_a_line(make: MakeConfig, logged: list[str]) -> None:
     config = make(max_model_len=510)
     assert config.model_config.max_model_len == 508
-    assert "max_model_len is 508 instead of 510: the last diffusion block (of 4) has to fit." in (
+    assert "--max-model-len is 508 instead of 510: the last diffusion block (of 4) has to fit." in (
         logged
     )
 
@@ -239,4 +240,4 @@ def test_max_model_len_is_rounded_with_a_line(make: MakeConfig, logged: list[str
 def test_kv_pages_are_aligned_with_a_line(make: MakeConfig, logged: list[str]) -> None:
     config = make(diffusion_config={"canvas_length": 24})
     assert config.cache_config.block_size % 24 == 0
-    assert any("so that each holds whole diffusion blocks of 24" in line for line in logged)
+    assert any("each page holds whole diffusion blocks of 24" in line for line in logged)

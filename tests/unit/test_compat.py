@@ -1,7 +1,4 @@
-"""The patches on vLLM: which there are, what they leave alone, and how they fail.
-
-Each is tried on vLLM itself; nothing is loaded or served.
-"""
+"""The patches on vLLM, tried on it: which there are, what they leave alone, how they fail."""
 
 from __future__ import annotations
 
@@ -23,10 +20,10 @@ from vllm.exceptions import VLLMValidationError
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
+from vllm.v1.engine import output_processor
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.core import EngineCore
+from vllm.v1.engine.core import EngineCore, EngineCoreProc
 from vllm.v1.engine.input_processor import InputProcessor
-from vllm.v1.engine.output_processor import OutputProcessor
 from vllm.v1.metrics.loggers import PrometheusStatLogger
 from vllm.v1.metrics.stats import RequestSpecDecodeMetrics
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
@@ -43,13 +40,15 @@ TARGETS = {
     "request_validation": (SamplingParams, "_validate_diffusion"),
     "structured_output_validation": (SamplingParams, "_validate_structured_outputs"),
     "constraint_compilation": (AsyncLLM, "add_request"),
-    "output_isolation": (OutputProcessor, "process_outputs"),
+    "output_isolation": (output_processor.OutputProcessor, "process_outputs"),
     "prompt_validation": (InputProcessor, "process_inputs"),
     "request_acceptance": (AsyncLLM, "add_request"),
     "finished_texts": (AsyncLLM, "generate"),
     "no_draft_round_trip": (EngineCore, "post_step"),
+    "cut_requests_say_so": (EngineCoreProc, "_send_finish_outputs_to_client"),
     "prometheus_metrics": (PrometheusStatLogger, "_spec_decoding_cls"),
     "response_metrics": (RequestSpecDecodeMetrics, "to_dict"),
+    "span_attributes": (output_processor, "instrument_manual"),
     "openai_handlers": (api_router, "init_generate_state"),
     "request_routes": (api_router, "register_generate_api_routers"),
     "server_end": (api_router, "init_generate_state"),
@@ -90,8 +89,10 @@ def test_the_patches_are_frozen() -> None:
         "request_acceptance",
         "finished_texts",
         "no_draft_round_trip",
+        "cut_requests_say_so",
         "prometheus_metrics",
         "response_metrics",
+        "span_attributes",
         "openai_handlers",
         "request_routes",
         "server_end",
@@ -276,11 +277,13 @@ def test_outputs_of_other_models_stay_together(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(
-        OutputProcessor, "process_outputs", lambda self, outputs: seen.append(outputs)
+        output_processor.OutputProcessor,
+        "process_outputs",
+        lambda self, outputs: seen.append(outputs),
     )
     fresh()
-    processor = OutputProcessor.__new__(OutputProcessor)
-    OutputProcessor.process_outputs(processor, [1, 2])
+    processor = output_processor.OutputProcessor.__new__(output_processor.OutputProcessor)
+    output_processor.OutputProcessor.process_outputs(processor, [1, 2])
     assert seen == [[1, 2]]
 
 
@@ -363,6 +366,7 @@ def test_handlers_of_our_models_alone_are_wrapped(
         assert entry.serve_http is serve_http
     plan = SimpleNamespace(record=FAMILIES["LLaDAModelLM"])
     ours = SimpleNamespace(architecture="LLaDAModelLM", diffusion_plan=plan, served_model_name="x")
+    ours.max_model_len = 64
     state = handlers(ours)
     assert isinstance(state.engine.shutdown, Ending)
     assert entry.serve_http.keywords == {"timeout_graceful_shutdown": UNREAD_SECONDS}
@@ -391,9 +395,6 @@ def test_counters_of_speculative_decoding_stay(num_spec_tokens: int) -> None:
     made = {family.name for collector in collectors for family in collector.collect()}
     for collector in collectors:
         registry.unregister(collector)
-    assert made == {
-        "vllm:spec_decode_num_drafts",
-        "vllm:spec_decode_num_draft_tokens",
-        "vllm:spec_decode_num_accepted_tokens",
-        "vllm:spec_decode_num_accepted_tokens_per_pos",
-    }
+    start = "vllm:spec_decode_num_"
+    of_tokens = {f"{start}{each}" for each in ("draft_tokens", "accepted_tokens")}
+    assert made == {f"{start}drafts", *of_tokens, f"{start}accepted_tokens_per_pos"}

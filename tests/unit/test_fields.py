@@ -155,7 +155,7 @@ def test_a_table_says_each_field_once() -> None:
         ({"temprature": 0}, "temprature", "did you mean temperature?"),
         ({"max_new_tokens": 5}, "max_new_tokens", "did you mean max_tokens?"),
         ({"colour": "red"}, "colour", "this field is not known, and it would be ignored"),
-        ({"realtime": True}, "realtime", "one service level"),
+        ({"realtime": True}, "realtime", "stream"),
         ({"stream": True, "stream_options": {"a": 1}}, "stream_options.a", "is not known"),
         ({"vllm_xargs": {"top_k": 1}}, "vllm_xargs.top_k", "stand beside it"),
         ({"priority": -1}, "priority", "--scheduling-policy priority"),

@@ -23,6 +23,7 @@ SIDE_BY_SIDE = ("server", "scheduler", "worker")
 NAMES_VLLM = {
     *("server", "scheduler", "worker", "batch", "sampling", "models", "cpu", "isolation"),
     *("compat", "patching", "configs", "startup", "executor", "doctor", "endpoints"),
+    "terminal",
 }
 
 

@@ -11,8 +11,12 @@ import pytest
 pytest.importorskip("vllm", reason="errors are vLLM's")
 
 from vllm.exceptions import GenerationError, VLLMValidationError
+from vllm.v1.engine import FinishReason, core
+from vllm.v1.engine.core import EngineShutdownState
 
+from vllm_diffusion import compat, patching
 from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, Failures, failure_of
+from vllm_diffusion.server.ending import shutting_down
 from vllm_diffusion.server.outputs import error_of, process_isolated
 from vllm_diffusion.structured.matcher import DeadEndError
 
@@ -146,3 +150,36 @@ def test_without_queues_the_caller_gets_the_error() -> None:
 def test_no_outputs() -> None:
     result = process_isolated(original, Processor([]), [], 1.5, stats="x")  # type: ignore[arg-type]
     assert result.request_outputs == []
+
+
+@pytest.mark.parametrize(
+    ("state", "architecture", "is_told"),
+    [
+        (EngineShutdownState.REQUESTED, "SDARForCausalLM", True),
+        (EngineShutdownState.RUNNING, "SDARForCausalLM", False),
+        (EngineShutdownState.REQUESTED, "Qwen3ForCausalLM", False),
+    ],
+    ids=["an engine that ends", "a pause", "another model"],
+)
+def test_requests_that_are_cut_short_say_so(
+    state: EngineShutdownState, architecture: str, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of an engine that ends gets an error, not half a text with a status of 200."""
+    monkeypatch.setattr(patching, "ACTIVE", {})
+    original = core.EngineCoreProc._send_finish_outputs_to_client
+    monkeypatch.setattr(core.EngineCoreProc, "_send_finish_outputs_to_client", original)
+    compat.core.cut_requests_say_so()
+    said: queue.Queue[Any] = queue.Queue()
+    engine = SimpleNamespace(
+        shutdown_state=state,
+        vllm_config=SimpleNamespace(model_config=SimpleNamespace(architecture=architecture)),
+        output_queue=said,
+    )
+    core.EngineCoreProc._send_finish_outputs_to_client(engine, ["one"], 3, FinishReason.ABORT)
+    client, told = said.get_nowait()
+    (output,) = told.outputs
+    assert (client, output.request_id, output.finish_reason) == (3, "one", FinishReason.ABORT)
+    error = error_of(output)
+    assert (error is not None) == is_told
+    if error is not None:
+        assert str(error) == str(shutting_down())

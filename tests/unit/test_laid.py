@@ -130,7 +130,7 @@ def test_slots_hold_what_their_own_request_lays(monkeypatch: pytest.MonkeyPatch)
     canvas = Canvas.over(torch.full((3, 4), MASK), MASK)
     seed = SeedCanvas(tokens=(5, 9, MASK, 6, 7, 9), pinned=(0, 4))
     laid.add(1, Asked(seed, 0.5, [9]))
-    laid.start(1, canvas, 0, 4, has_seed=False)
+    laid.start(1, canvas, [], 4, has_seed=False)
     laid.copy_to_device()
     # The token that ends the text is none in front of what is pinned.
     assert canvas.tokens_SL.tolist()[1] == [5, MASK, MASK, 6]
@@ -140,7 +140,7 @@ def test_slots_hold_what_their_own_request_lays(monkeypatch: pytest.MonkeyPatch)
     assert laid.pinned_at(ints(1, 1, 0, 1), ints(4, 5, 4, 99)).tolist() == [7, MASK, MASK, MASK]
     # Started over behind four emitted tokens.
     canvas.clear(1)
-    laid.start(1, canvas, 4, 4, has_seed=False)
+    laid.start(1, canvas, [[5, 1, 2, 6]], 4, has_seed=False)
     assert canvas.tokens_SL.tolist()[1] == [7, 9, MASK, MASK]
     laid.add(1, None)
     laid.copy_to_device()

@@ -19,7 +19,7 @@ def test_folder_is_complete_and_small(name: str) -> None:
 
 def test_pair_has_one_shape() -> None:
     diffusion, ar = (json.loads((ROOT / name / "config.json").read_text()) for name in NAMES)
-    extra = {"block_size", "mask_token_id", "infill_prompt"}
+    extra = {"block_size", "mask_token_id", "infill_prompt", "edit_prompt"}
     differing = {key for key in diffusion if diffusion[key] != ar.get(key)} - extra
     assert differing == {"architectures", "model_type"}
 

@@ -7,7 +7,7 @@ tokens of the batch, K positions of the longest seed so far.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vllm_diffusion.batch.device import SlotArray, slot_array
+from vllm_diffusion.batch.places import Places
 from vllm_diffusion.denoise.laid import HELD, Laid, lay
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class LaidTokens:
         self.seeds: SlotArray | None = None
         self.threshold: SlotArray | None = None
         self._is_stale = False
+        self.places = Places(num_slots)
         self.draft_SL: Tensor
         """bool. Canvas positions that hold a draft which the model has not read."""
         self.pinned_SL: Tensor
@@ -64,6 +66,7 @@ class LaidTokens:
         self.is_laid_S[slot] = asked is not None
         self.last_pin_S[slot] = NOWHERE
         self.has_holes_S[slot] = False
+        self.places.follows_S[slot] = asked is not None and asked.seed.follows
         if asked is None:
             return
         row = self._row(slot, asked)
@@ -111,14 +114,20 @@ class LaidTokens:
             self._is_stale = False
 
     def start(
-        self, slot: int, canvas: Canvas, num_output: int, width: int, *, has_seed: bool
+        self,
+        slot: int,
+        canvas: Canvas,
+        blocks: Sequence[Sequence[int]],
+        width: int,
+        *,
+        has_seed: bool,
     ) -> None:
         """Lay the first canvas of the request that now owns ``slot``, which is a fresh one.
 
         Args:
             slot: of the request.
             canvas: of all slots.
-            num_output: tokens that the request has emitted already.
+            blocks: tokens that the request has emitted already, block by block.
             width: positions of the canvas.
             has_seed: its first token is the autoregressive one.
         """
@@ -130,7 +139,10 @@ class LaidTokens:
         assert self.seeds is not None
         length = canvas.tokens_SL.shape[1]
         row = np.full(length, HOLE, dtype=np.int64)
-        piece = self.seeds.np[slot, num_output : num_output + length]
+        first = sum(map(len, blocks))
+        if self.places.follows_S[slot]:
+            first = self.places.start(slot, self.seeds.np[slot], blocks, canvas.tokens_SL.device)
+        piece = self.seeds.np[slot, first : first + length]
         row[: len(piece)] = piece
         seed_1L = torch.from_numpy(row)[None].to(canvas.tokens_SL.device)
         width_1 = torch.full((1,), width, device=seed_1L.device)
@@ -155,7 +167,13 @@ class LaidTokens:
         return torch.where(entry_T >= HELD, entry_T - HELD, self.mask_id)
 
     def rule(
-        self, slot_B: Tensor, is_laid_B: Tensor, prob_BL: Tensor, rows_B: Tensor, step_B: Tensor
+        self,
+        slot_B: Tensor,
+        is_laid_B: Tensor,
+        prob_BL: Tensor,
+        rows_B: Tensor,
+        step_B: Tensor,
+        follows_B: Tensor | None = None,
     ) -> Laid:
         """What a step has to heed.
 
@@ -165,6 +183,7 @@ class LaidTokens:
             prob_BL: float32, of the tokens that the canvases hold.
             rows_B: int64 (B,), leading positions that have logits.
             step_B: int64 (B,), steps of their blocks so far.
+            follows_B: bool (B,), those whose drafts follow; None where there are none.
         """
         assert self.threshold is not None
         is_laid_B1 = is_laid_B[:, None]
@@ -177,6 +196,7 @@ class LaidTokens:
             num_rows_B=rows_B,
             step_B=step_B,
             mask_id=self.mask_id,
+            follows_B=follows_B,
         )
 
     def start_next(
@@ -184,7 +204,7 @@ class LaidTokens:
         rule: Laid,
         slot_B: Tensor,
         canvas: tuple[Tensor, Tensor],
-        is_done_B: Tensor,
+        emitted: tuple[Tensor, Tensor],
         position_B: Tensor,
         width_B: Tensor,
         *,
@@ -195,8 +215,8 @@ class LaidTokens:
         Args:
             rule: of the step.
             slot_B: of the canvases.
-            canvas: their tokens and masks (B, L), fresh where ``is_done_B``.
-            is_done_B: bool (B,).
+            canvas: their tokens and masks (B, L), fresh where something was emitted.
+            emitted: tokens (B, L), and how many of them (B,).
             position_B: int64 (B,), the output position with which a fresh one starts.
             width_B: int64 (B,), its positions.
             has_seed: its first token is the autoregressive one.
@@ -205,6 +225,10 @@ class LaidTokens:
             Tokens and masks of the canvases.
         """
         tokens_BL, masked_BL = canvas
+        is_done_B = emitted[1] > 0
+        if rule.follows_B is not None:
+            place_B = self.places.move(self.at, slot_B, *emitted)
+            position_B = torch.where(rule.follows_B, place_B, position_B)
         position_L = torch.arange(tokens_BL.shape[1], device=tokens_BL.device)
         seed_BL = self.at(slot_B[:, None], position_B[:, None] + position_L)
         new = lay(seed_BL, width_B, self.mask_id, has_seed=has_seed)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.compat.checks import Reads, Takes
+from vllm_diffusion.compat.checks import Calls, Reads, Takes
 from vllm_diffusion.compat.contact import patch
-from vllm_diffusion.patching import has_kernels, take
+from vllm_diffusion.patching import has_kernels, serves, take
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, VllmConfig
+
+PROCESS = "vllm.v1.engine.core.EngineCoreProc"
 
 
 @patch(
@@ -115,3 +117,49 @@ def no_draft_round_trip() -> None:
             original(self, model_executed)
 
     EngineCore.post_step = post_step  # type: ignore[method-assign]
+
+
+@patch(
+    f"{PROCESS}._send_finish_outputs_to_client",
+    f"{PROCESS}._handle_shutdown",
+    "vllm.v1.engine.core.EngineShutdownState",
+    breaks="Start-up names the target; requests of an engine that ends look finished",
+    checks=(
+        Takes(
+            f"{PROCESS}._send_finish_outputs_to_client",
+            ("req_ids", "client_index", "finish_reason"),
+        ),
+        Calls(f"{PROCESS}._handle_shutdown", "self._send_abort_outputs"),
+        Calls(f"{PROCESS}._send_abort_outputs", "self._send_abort_outputs_to_client"),
+        Calls(f"{PROCESS}._send_abort_outputs_to_client", "self._send_finish_outputs_to_client"),
+    ),
+)
+def cut_requests_say_so() -> None:
+    """Requests that an engine cuts short because it ends are told so.
+
+    Without it a client gets a part of its text with a status of 200 and the finish
+    reason "abort": of several engines vLLM ends all once one has died, before the
+    API servers know. Acts in the engine core, for our models, once it was asked to
+    end; a pause aborts requests as vLLM says. Remove when vLLM fails such requests.
+    """
+    from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+    from vllm.v1.engine.core import EngineCoreProc, EngineShutdownState
+
+    from vllm_diffusion.isolation.failures import PREFIX, SHUTTING_DOWN
+
+    original = take(EngineCoreProc, "_send_finish_outputs_to_client")
+
+    def send(self: Any, req_ids: list[str], client_index: int, finish_reason: Any) -> None:
+        runs_on = self.shutdown_state == EngineShutdownState.RUNNING
+        if runs_on or not serves(self.vllm_config.model_config):
+            original(self, req_ids, client_index, finish_reason)
+            return
+        reason = f"{PREFIX}{SHUTTING_DOWN}"
+        outputs = [
+            EngineCoreOutput(each, [], finish_reason=finish_reason, stop_reason=reason)
+            for each in req_ids
+        ]
+        told = EngineCoreOutputs(finished_requests=set(req_ids), outputs=outputs)
+        self.output_queue.put_nowait((client_index, told))
+
+    EngineCoreProc._send_finish_outputs_to_client = send  # type: ignore[method-assign]

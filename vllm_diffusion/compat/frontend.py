@@ -110,11 +110,13 @@ def constraint_compilation() -> None:
             return await original(self, request_id, prompt, params, *args, **kwargs)
         from vllm_diffusion.server import acceptance
         from vllm_diffusion.server.compilation import prepare
+        from vllm_diffusion.server.draft_text import read_draft_async
         from vllm_diffusion.server.taken import known
         from vllm_diffusion.server.validation import take as take_request
 
         self.output_processor.isolates = True
         has_ended = bool(kwargs.get("reasoning_ended"))
+        params = await read_draft_async(params, self.model_config, self.input_processor)
         params = take_request(params, self.model_config, reasoning_ended=has_ended)
         acceptance.taken(known(params))
         compiled = await prepare(params, self.vllm_config, self.input_processor.tokenizer)
@@ -181,11 +183,13 @@ def prompt_validation() -> None:
         if not serves(self.model_config):
             return original(self, request_id, prompt, params, *args, **kwargs)
         from vllm_diffusion.server.compilation import attach
+        from vllm_diffusion.server.draft_text import read_draft
         from vllm_diffusion.server.reasoning import resolve_effort
         from vllm_diffusion.server.validation import check_prompt
         from vllm_diffusion.server.validation import take as take_request
 
         if hasattr(params, "structured_outputs"):
+            params = read_draft(params, self.model_config, self)
             params = take_request(params, self.model_config)
         request = original(self, request_id, prompt, params, *args, **kwargs)
         resolve_effort(request, self.vllm_config)
@@ -298,10 +302,12 @@ def openai_handlers() -> None:
         from vllm_diffusion.server.finished import get_ready
         from vllm_diffusion.server.install import install
         from vllm_diffusion.server.likelihood_fields import default_of
+        from vllm_diffusion.server.request_log import ask_for_lines
         from vllm_diffusion.startup.serving import plan_of
 
         plan = plan_of(model_config)
         get_ready(engine_client.vllm_config)
+        ask_for_lines(engine_client)
         vllm_config = engine_client.vllm_config
         likelihood = default_of(vllm_config.additional_config, plan)
         install(state, plan, Served.of(vllm_config, plan), likelihood)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.compat.checks import Calls
+from vllm_diffusion.compat.checks import Calls, Takes
 from vllm_diffusion.compat.contact import patch
 from vllm_diffusion.patching import take
 
@@ -65,3 +65,35 @@ def response_metrics() -> None:
         return to_response(counts)
 
     RequestSpecDecodeMetrics.to_dict = to_dict  # type: ignore[method-assign]
+
+
+@patch(
+    "vllm.v1.engine.output_processor.instrument_manual",
+    breaks="Start-up names the target; where vLLM no longer calls it, spans lack forwards",
+    checks=(
+        Calls("vllm.v1.engine.output_processor.OutputProcessor.do_tracing", "instrument_manual"),
+        Takes(
+            "vllm.v1.engine.output_processor.instrument_manual",
+            ("span_name", "start_time", "end_time", "attributes"),
+        ),
+    ),
+)
+def span_attributes() -> None:
+    """Forwards and tokens per forward on the span of a request.
+
+    Without it a trace says how long a request took and not why. Acts in the
+    front end, where traces are asked for; spans of other models stay as they
+    are. Remove when vLLM's span takes attributes of a model.
+    """
+    from vllm.v1.engine import output_processor
+
+    original = take(output_processor, "instrument_manual")
+
+    def instrument_manual(*args: Any, **kwargs: Any) -> Any:
+        from vllm_diffusion.server.spans import attributes
+
+        if more := attributes():
+            kwargs["attributes"] = {**(kwargs.get("attributes") or {}), **more}
+        return original(*args, **kwargs)
+
+    output_processor.instrument_manual = instrument_manual

@@ -313,9 +313,12 @@ CONTACTS = (
             f"{ENGINE}.async_llm.AsyncLLM.generate",
             f"{COMPLETIONS}.serving.OpenAIServingCompletion.render_completion_request",
             f"{COMPLETIONS}.protocol.CompletionResponse",
+            "vllm.renderers.TokenizeParams",
+            "vllm.renderers.base.BaseRenderer.tokenize_prompt",
+            "vllm.renderers.base.BaseRenderer.tokenize_prompt_async",
         ),
         what="Questions become chats, and their answers' first tokens are read, as are the tokens "
-        "of texts that are scored.",
+        "of texts that are scored; drafts become tokens.",
         why="vLLM's own route of decisions answers for a list of architectures, which has none of "
         "this package's",
         acts="API server, in endpoints/decisions.py, server/label_reads.py, server/likelihood.py "
@@ -324,6 +327,8 @@ CONTACTS = (
         remove="vLLM's decisions take a model's own strategy",
         checks=(
             Takes("vllm.renderers.online_renderer.OnlineRenderer.render_chat", ("request",)),
+            Takes("vllm.renderers.base.BaseRenderer.tokenize_prompt", ("prompt", "params")),
+            Takes("vllm.renderers.base.BaseRenderer.tokenize_prompt_async", ("prompt", "params")),
             Takes(
                 f"{ENGINE}.async_llm.AsyncLLM.generate",
                 ("prompt", "sampling_params", "request_id", "prompt_text", "lora_request"),
@@ -362,11 +367,14 @@ CONTACTS = (
             f"{ENGINE}.utils.CoreEngineProcManager",
             "vllm.v1.executor.multiproc_executor.WorkerProc.make_worker_process",
             "vllm.v1.executor.ray_utils.build_actor_name",
+            "vllm.v1.utils.APIServerProcessManager",
         ),
-        what="Engine core and worker end with the process that started them.",
-        why="an engine core whose API server was killed waits for good",
+        what="Engine core and worker end with the process that started them, ranks end together, "
+        "and several front ends say once what start-up has changed.",
+        why="an engine core whose API server was killed waits for good, and so do ranks for one "
+        "that was killed",
         acts="engine core and worker, in isolation/lifetime.py, which knows vLLM's processes by "
-        "the start of their names",
+        "the start of their names; front ends, in startup/notices.py",
         breaks="Processes stay behind",
         remove="vLLM ends them",
         checks=(
@@ -375,6 +383,7 @@ CONTACTS = (
                 "vllm.v1.executor.multiproc_executor.WorkerProc.make_worker_process", "VllmWorker"
             ),
             Spells("vllm.v1.executor.ray_utils.build_actor_name", "vllm_Worker_"),
+            Spells("vllm.v1.utils.APIServerProcessManager", "ApiServer_"),
         ),
     ),
 )

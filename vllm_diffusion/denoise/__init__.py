@@ -9,5 +9,6 @@ Torch alone; batched over requests; no host sync.
 - ``converge``, ``edit``, ``verify``: when a block is finished; edits; drafts against the causal
   mode
 - ``laid``: tokens that stand in a canvas before it is denoised
+- ``following``: where in its draft a text goes on
 - ``rules``: what some requests ask of a step beside a policy: seeds, sub-blocks, chance
 """

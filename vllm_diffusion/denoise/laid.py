@@ -84,12 +84,20 @@ class Laid(StepRule):
     step_B: Tensor
     """int64. Steps of the schedule before this one."""
     mask_id: int
+    follows_B: Tensor | None = None
+    """bool. Requests whose draft follows their text; None where there are none."""
 
     @property
     def read_BL(self) -> Tensor:
         """bool. Drafts that this step reads."""
         position_L = torch.arange(self.draft_BL.shape[1], device=self.draft_BL.device)
         return self.draft_BL & (position_L < self.num_rows_B[:, None])
+
+    @property
+    def sure_BL(self) -> Tensor:
+        """bool. Drafts that this step keeps; what a request forbids has no probability."""
+        is_sure_BL = (self.prob_BL >= self.threshold_B[:, None]) & (self.prob_BL > 0)
+        return self.read_BL & is_sure_BL
 
     def open(self, open_BL: Tensor, params: StepParams) -> Tensor:
         return open_BL & ~self.draft_BL
@@ -100,14 +108,9 @@ class Laid(StepRule):
         return replace(changes, edited_BL=changes.edited_BL & ~self.pinned_BL)
 
     def revise(self, tokens_BL: Tensor, masked_BL: Tensor) -> tuple[Tensor, Tensor]:
-        read_BL = self.read_BL
-        # What a request forbids has no probability, and a threshold may be 0.
-        is_sure_BL = (self.prob_BL >= self.threshold_B[:, None]) & (self.prob_BL > 0)
-        doubted_BL = read_BL & ~is_sure_BL
-        return (
-            tokens_BL.masked_fill(doubted_BL, self.mask_id),
-            masked_BL & ~(read_BL & is_sure_BL),
-        )
+        sure_BL = self.sure_BL
+        doubted_BL = self.read_BL & ~sure_BL
+        return tokens_BL.masked_fill(doubted_BL, self.mask_id), masked_BL & ~sure_BL
 
     def emit(self, result: StepResult, changes: Changes, params: StepParams) -> StepResult:
         # A forward that made the first token alone says nothing of what is held behind it.

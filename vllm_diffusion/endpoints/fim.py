@@ -16,6 +16,7 @@ from pydantic import Field
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
+from vllm_diffusion.server.account import FIELD, added
 from vllm_diffusion.server.infill import as_stream
 from vllm_diffusion.server.refusal import refuse, refused
 from vllm_diffusion.server.request_models import Stops, TextRequest
@@ -90,6 +91,8 @@ async def _filled(request: FimRequest, raw_request: Request) -> Any:
             for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
                 value = getattr(whole.usage, name) + getattr(response.usage, name)
                 setattr(response.usage, name, value)
+            told = added(getattr(whole, FIELD, None), getattr(response, FIELD, None))
+            setattr(response, FIELD, told)
         whole = response
     assert whole is not None
     whole.choices[0].text = "".join(segment or "" for segment in segments)

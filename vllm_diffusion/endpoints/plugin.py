@@ -9,16 +9,18 @@ from fastapi import Depends
 
 from vllm_diffusion.endpoints.access import allow, keys_of
 from vllm_diffusion.patching import serves
+from vllm_diffusion.server.edit_prompt import form_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from fastapi import FastAPI
 
-MODULES: tuple[str, ...] = ("fim", "infill", "decisions")
+MODULES: tuple[str, ...] = ("fim", "infill", "edits", "decisions")
 """Modules of this package, each with a ``router``."""
-OPEN = ("models",)
-"""The same, whose routes look themselves at whom they answer: one replaces a route of vLLM's."""
+OPEN = ("models", "page")
+"""The same, whose routes look themselves at whom they answer: one replaces a route of vLLM's, and
+the page has nothing to hide."""
 
 
 class DiffusionEndpoints:
@@ -38,3 +40,5 @@ class DiffusionEndpoints:
         """Note what the routes need to know of the server."""
         state.diffusion_is_served = engine_client is not None and serves(engine_client.model_config)
         state.diffusion_keys = keys_of(args)
+        if state.diffusion_is_served:
+            state.diffusion_edit_form = form_of(engine_client.model_config.hf_config)

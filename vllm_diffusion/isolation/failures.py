@@ -34,6 +34,8 @@ MESSAGES = {
     Failure.PARAMETERS: "an error while the request's fields were taken over; the server's log has "
     "it",
 }
+SHUTTING_DOWN = "the engine ends"
+"""Of requests that it cuts short then."""
 PREFIX = "vllm_diffusion:"
 """Of a stop reason that is one of these messages."""
 

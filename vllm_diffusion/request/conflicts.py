@@ -132,15 +132,18 @@ CONFLICTS: dict[str, tuple[Conflict, ...]] = {
             "value",
         ),
     ),
-    "seed canvas": (
-        *_LAID,
-        Conflict(
-            "speculation",
-            "policy 'self_speculation' verifies drafts of its own from left to right; take another "
-            "diffusion_policy",
-            "does not go together with {one}",
-            "field",
-            names_other=True,
+    **dict.fromkeys(
+        ("seed canvas", "draft"),
+        (
+            *_LAID,
+            Conflict(
+                "speculation",
+                "policy 'self_speculation' verifies drafts of its own from left to right; take "
+                "another diffusion_policy",
+                "does not go together with {one}",
+                "field",
+                names_other=True,
+            ),
         ),
     ),
     "drafted canvas": (

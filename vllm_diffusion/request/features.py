@@ -170,7 +170,7 @@ def _drafted(asked: Asked) -> Found | None:
     seed = asked.parsed.seed
     if seed is None or not seed.has_drafts(asked.mask_id):
         return None
-    return Found(f"{PREFIX}seed_canvas", list(seed.tokens))
+    return Found(PREFIX + ("draft" if seed.follows else "seed_canvas"), list(seed.tokens))
 
 
 def _must_call(calls: Calls) -> bool:
@@ -207,7 +207,8 @@ FEATURES: dict[str, Feature] = {
     "end not allowed": _end_not_allowed,
     "end forbidden": _end_forbidden,
     **{f"sent {name}": _sent(name) for name in EDITS},
-    "seed canvas": _laid("seed_canvas", lambda seed: seed.tokens),
+    "seed canvas": _laid("seed_canvas", lambda seed: seed.tokens and not seed.follows),
+    "draft": _laid("draft", lambda seed: seed.follows),
     "drafted canvas": _drafted,
     "read-only canvas": _laid("read_only", lambda seed: seed.read_only),
     "constrained canvas": _laid("constrained", lambda seed: seed.constrained),

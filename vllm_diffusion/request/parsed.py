@@ -28,7 +28,7 @@ from vllm_diffusion.request.seed_canvas import (
 
 PARSED = "_diffusion"
 """The key of ``extra_args``."""
-VERSION = 3
+VERSION = 4
 """Of the packed form; raised when its items change."""
 ELSEWHERE = "vllm_diffusion's front end"
 NOT_PASSED = (

@@ -18,6 +18,7 @@ MOST = 1 << 20
 _LARGEST = 2**31 - 1
 SEED = f"{PREFIX}seed_canvas"
 PINNED = f"{PREFIX}pinned"
+DRAFT = f"{PREFIX}draft"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,22 +33,25 @@ class SeedCanvas:
     """The seed is the whole output, or one block where there is none, and no token ends it."""
     constrained: bool = False
     """Candidates are among ``logprob_token_ids``."""
+    follows: bool = False
+    """The tokens are a draft of the whole text, which follows what is decoded: an insertion moves
+    the rest of it."""
 
     def has_drafts(self, mask_id: int) -> bool:
         """Is any token laid that is not held?"""
         return len(self.tokens) - self.tokens.count(mask_id) > len(self.pinned)
 
-    def pack(self) -> list[list[int]] | None:
+    def pack(self) -> list[Any] | None:
         """What the engine is told, as values that any serializer takes."""
-        return [list(self.tokens), list(self.pinned)] if self.tokens else None
+        return [list(self.tokens), list(self.pinned), self.follows] if self.tokens else None
 
     @classmethod
     def unpack(cls, packed: Any) -> SeedCanvas | None:
         """What ``pack`` has packed."""
         if packed is None:
             return None
-        tokens, pinned = packed
-        return cls(tokens=tuple(tokens), pinned=tuple(pinned))
+        tokens, pinned, follows = packed
+        return cls(tokens=tuple(tokens), pinned=tuple(pinned), follows=follows)
 
 
 def _numbers(what: str) -> Callable[[str, object], tuple[int, ...]]:
@@ -76,12 +80,21 @@ def _width(field: str, value: object) -> int:
     return value
 
 
+def _draft(field: str, value: object) -> tuple[int, ...]:
+    if isinstance(value, str):
+        remedy = "the front end makes tokens of a text, and none has read it; send token ids"
+        raise InvalidFieldError(field, value, remedy)
+    return _TOKENS(field, value)
+
+
+_TOKENS = _numbers("token ids")
 SEED_PARSERS: dict[str, Callable[[str, object], Any]] = {
-    "seed_canvas": _numbers("token ids"),
+    "seed_canvas": _TOKENS,
     "pinned": _numbers("output positions"),
     "read_only": _flag,
     "canvas_length": _width,
     "constrained": _flag,
+    "draft": _draft,
 }
 """Every field with what reads it. ``canvas_length`` is another name of ``block_length``."""
 
@@ -103,11 +116,15 @@ def read_seed_canvas(sent: Mapping[str, Any], mask_id: int) -> SeedCanvas | None
     }
     tokens, pinned = said.get("seed_canvas", ()), tuple(sorted(set(said.get("pinned", ()))))
     _check_pins(tokens, pinned, mask_id)
+    if draft := said.get("draft", ()):
+        _check_draft(said, draft, mask_id)
+        tokens = draft
     seed = SeedCanvas(
         tokens=tokens,
         pinned=pinned,
         read_only=said.get("read_only", False),
         constrained=said.get("constrained", False),
+        follows=bool(draft),
     )
     return None if seed == SeedCanvas() else seed
 
@@ -130,6 +147,16 @@ def canvas_length(sent: Mapping[str, Any], said: Mapping[str, Any]) -> int | Non
         remedy = f"{PREFIX}block_length={said['block_length']} says the same; leave one of them out"
         raise InvalidFieldError(field, width, remedy)
     return width
+
+
+def _check_draft(said: Mapping[str, Any], draft: tuple[int, ...], mask_id: int) -> None:
+    for name in ("seed_canvas", "read_only"):
+        if said.get(name):
+            remedy = f"{DRAFT} lies where the text moves it; leave one of the two out"
+            raise InvalidFieldError(PREFIX + name, said[name], remedy)
+    if mask_id in draft:
+        remedy = f"a draft has no holes, and {mask_id} is the mask token; leave the tokens out"
+        raise InvalidFieldError(DRAFT, list(draft), remedy)
 
 
 def _check_pins(tokens: tuple[int, ...], pinned: tuple[int, ...], mask_id: int) -> None:

@@ -27,7 +27,7 @@ from vllm.v1.request import Request, RequestStatus
 from vllm.v1.spec_decode.metrics import SpecDecodingStats
 
 from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure, failure_of
-from vllm_diffusion.isolation.lifetime import end_with_parent
+from vllm_diffusion.isolation.lifetime import end_ranks_together, end_with_parent
 from vllm_diffusion.mask_groups.spans import Progress
 from vllm_diffusion.request.parsed import received
 from vllm_diffusion.scheduler.frames import NumberedFrames, tell
@@ -51,6 +51,7 @@ class BlockDiffusionScheduler(Scheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         end_with_parent()
+        end_ranks_together()
         self.plan = plan_of(self.vllm_config.model_config)
         record, served = self.plan.record, self.plan.canvas_length
         limit: int = vars(self)["max_model_len"]  # the base class's, which has no type here

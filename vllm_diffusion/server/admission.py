@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vllm_diffusion.request.features import is_said
 from vllm_diffusion.request.params import PREFIX
 from vllm_diffusion.request.quote import LONGEST, close_to, quoted
-from vllm_diffusion.server import drafts
+from vllm_diffusion.server import dialect, drafts, early
 from vllm_diffusion.server.fields import OTHERS_OF, RECORDS, Field
 from vllm_diffusion.server.forms import check_forms, check_tools_of_response
 from vllm_diffusion.server.refusal import RefusedError, refuse
@@ -45,6 +45,10 @@ class Served:
     has_priorities: bool = False
     has_kv_connector: bool = False
     has_reasoning_parser: bool = False
+    foreign: dialect.Answer = "refuse"
+    """What becomes of fields that other servers know."""
+    longest: int = 1 << 31
+    """Tokens of the context."""
 
     @classmethod
     def of(cls, vllm_config: VllmConfig, plan: DecodePlan) -> Served:
@@ -53,6 +57,8 @@ class Served:
             has_priorities=vllm_config.scheduler_config.policy == "priority",
             has_kv_connector=vllm_config.kv_transfer_config is not None,
             has_reasoning_parser=bool(vllm_config.structured_outputs_config.reasoning_parser),
+            foreign=dialect.answer_of(vllm_config.additional_config),
+            longest=vllm_config.model_config.max_model_len,
         )
 
 
@@ -75,6 +81,7 @@ def admit(request: Any, served: Served, handler: Any = None) -> None:
     _check_depending(request, served)
     if is_chat:
         drafts.check(request, has_reasoning_parser=served.has_reasoning_parser)
+        early.check(request)
         check_forms(request)
         if handler is not None:
             has_parser = served.has_reasoning_parser
@@ -161,6 +168,12 @@ def _check_extra(field: str, value: object, known: Sequence[str], route: str) ->
 
 
 def _unknown(field: str, known: Sequence[str], route: str) -> str:
+    if dialect.is_foreign(field):
+        option = f'--additional-config \'{{"{dialect.OPTION}": "warn"}}\''
+        return (
+            "another server's field, which asks for nothing here; leave it out, or serve with "
+            f"{option}"
+        )
     close = close_to(field, known)
     meant = f"; did you mean {close}?" if close else None
     has = [name for each, name in ROUTES.items() if each != route and field in RECORDS[each]]

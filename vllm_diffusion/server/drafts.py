@@ -52,6 +52,8 @@ def check(request: Any, *, has_reasoning_parser: bool) -> None:
         remedy = "a draft has no echo; leave one of the two out"
     elif has_reasoning_parser:
         remedy = "this server tells thoughts and answer apart, which a draft cannot; leave it out"
+    elif (request.model_extra or {}).get("realtime"):
+        remedy = "drafts come with every step already; leave realtime out"
     elif getattr(request.stream_options, "diffusion_frames", None):
         remedy = "frames tell more than drafts; leave one of the two out"
     if remedy is not None:

@@ -15,20 +15,21 @@ from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from vllm_diffusion.server import drafts
+from vllm_diffusion.server import drafts, early
 from vllm_diffusion.server.refusal import refuse
 from vllm_diffusion.server.sse import event_of
 from vllm_diffusion.server.watching import Channel
 
 if TYPE_CHECKING:
     from vllm_diffusion.frames import Frame
+    from vllm_diffusion.request.parsed import ParsedRequest
 
 FIELD = "diffusion_frames"
 NAME = f"stream_options.{FIELD}"
 MOST_A_SECOND = 1000
 
 
-def channel_of(request: Any) -> Channel | None:
+def channel_of(request: Any, *, has_reasoning_parser: bool = False) -> Channel | None:
     """What a request's frames go through; None where it asks for none.
 
     Raises:
@@ -38,6 +39,9 @@ def channel_of(request: Any) -> Channel | None:
     asked = getattr(options, FIELD, None)
     if drafts.are_asked(request):
         return Channel(None)
+    if early.is_asked(request) and not asked:
+        is_possible = early.can_be_early(request, has_reasoning_parser=has_reasoning_parser)
+        return Channel(None) if is_possible else None
     if asked is None or asked is False:
         return None
     if asked is not True and not 0 < asked <= MOST_A_SECOND:
@@ -80,7 +84,11 @@ def frame_event(
 
 
 def with_frames(
-    events: AsyncGenerator[Any, None], channel: Channel, request: Any, tokenizer: Any
+    events: AsyncGenerator[Any, None],
+    channel: Channel,
+    request: Any,
+    tokenizer: Any,
+    parsed: Callable[[], ParsedRequest | None] = lambda: None,
 ) -> AsyncGenerator[Any, None]:
     """The same stream with frames as they come, or with the drafts that are made of them.
 
@@ -89,7 +97,11 @@ def with_frames(
         channel: of its request; closed at the end.
         request: the client's.
         tokenizer: of the server.
+        parsed: returns the request as it was read.
     """
+    if early.is_asked(request) and not getattr(request.stream_options, FIELD, None):
+        sooner = early.Early(channel, request, tokenizer, parsed)
+        return interleaved(events, channel, sooner.of_frame, sooner.of_event)
     if drafts.are_asked(request):
         made = drafts.Drafts(channel, request.model, tokenizer)
         return interleaved(events, channel, made.of_frame, made.of_event)

@@ -11,12 +11,13 @@ full-attention model's output gets a length where nobody says one.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from vllm_diffusion.request.field_errors import PREFIX
 from vllm_diffusion.server.acceptance import CURRENT, Acceptance, begin, num_prompts
+from vllm_diffusion.server.account import account, accounted
 from vllm_diffusion.server.frame_events import channel_of, with_frames
 from vllm_diffusion.server.sse import DONE, chunk_of, event_of
 from vllm_diffusion.server.watching import WATCHING, close
@@ -45,6 +46,12 @@ def expected(parsed: ParsedRequest | None) -> str | None:
     )
 
 
+def _said(response: Any, fallback: str | None, remarks: Sequence[str]) -> str | None:
+    """All that a response warns of."""
+    counted = None if fallback is None else _counted(response, fallback)
+    return "; ".join([*([counted] if counted else []), *remarks]) or None
+
+
 def _counted(response: Any, fallback: str) -> str | None:
     """The warning of the response's own metrics, with numbers; they may say that none is due."""
     metrics = response.get("metrics") or {}
@@ -60,13 +67,15 @@ def _may_be_last(chunk: dict[str, Any]) -> bool:
     return all(choice.get("finish_reason") is not None for choice in choices)
 
 
-async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGenerator[Any, None]:
-    """The same stream with ``warning`` in its last chunk; only that one is held back."""
+async def _warned(
+    events: AsyncGenerator[Any, None], warning: str | None, remarks: Sequence[str]
+) -> AsyncGenerator[Any, None]:
+    """The same stream with what is said in its last chunk; only that one is held back."""
     held: str | None = None
     async with aclosing(events):
         async for event in events:
             if held is not None:
-                yield _amended(held, warning) if event.startswith(DONE) else held
+                yield _amended(held, warning, remarks) if event.startswith(DONE) else held
                 held = None
             if not isinstance(event, str):
                 yield event  # of a response, whose events are objects and have no place for it
@@ -80,10 +89,10 @@ async def _warned(events: AsyncGenerator[Any, None], warning: str) -> AsyncGener
         yield held
 
 
-def _amended(event: str, warning: str) -> str:
+def _amended(event: str, warning: str | None, remarks: Sequence[str]) -> str:
     chunk = chunk_of(event)
     assert chunk is not None
-    said = _counted(chunk, warning)
+    said = _said(chunk, warning, remarks)
     if said is None:
         return event
     chunk[FIELD] = said
@@ -101,6 +110,10 @@ def wrap(
     admit: Callable[[Any], None],
     on_error: Callable[[Exception, int], Any] | None = None,
     tokenizer: Callable[[], Any] | None = None,
+    *,
+    counts: bool = False,
+    remarked: Callable[[Any], list[str]] | None = None,
+    has_reasoning_parser: bool = False,
 ) -> Handler:
     """A handler of vLLM's server that also does the above; ``admit`` raises what it refuses.
 
@@ -109,14 +122,20 @@ def wrap(
         admit: sees a request first.
         on_error: see ``acceptance.begin``.
         tokenizer: returns the server's; None where streams have no place for frames.
+        counts: whether responses say what they have cost (``account``).
+        remarked: takes from a request what is of another dialect; returns what is said of it.
+        has_reasoning_parser: whether thoughts are told apart.
     """
 
     @functools.wraps(handler)
     async def answer(request: Any, *args: Any, **kwargs: Any) -> Any:
+        remarks = remarked(request) if remarked is not None else []
         admit(request)
         acceptance = Acceptance(num_prompts(request))
         CURRENT.set(acceptance)
-        channel = channel_of(request) if tokenizer is not None else None
+        channel = None
+        if tokenizer is not None:
+            channel = channel_of(request, has_reasoning_parser=has_reasoning_parser)
         WATCHING.set(channel)
         try:
             response = await handler(request, *args, **kwargs)
@@ -128,19 +147,33 @@ def wrap(
         if channel is None or tokenizer is None or not isinstance(response, AsyncGenerator):
             close(channel)
         else:
-            response = with_frames(response, channel, request, tokenizer())
+            response = with_frames(
+                response, channel, request, tokenizer(), lambda: acceptance.parsed
+            )
+        if counts:
+            response = _counting(response)
         warning = expected(acceptance.parsed)
-        if warning is not None and isinstance(response, AsyncGenerator):
-            return _warned(response, warning)
+        is_due = warning is not None or bool(remarks)
+        if is_due and isinstance(response, AsyncGenerator):
+            return _warned(response, warning, remarks)
         if hasattr(response, "choices"):
             _mend_reasons(response)
-        if warning is not None and (hasattr(response, "choices") or hasattr(response, "output")):
-            said = _counted(response.model_dump(include={"metrics"}), warning)
+        if is_due and (hasattr(response, "choices") or hasattr(response, "output")):
+            said = _said(response.model_dump(include={"metrics"}), warning, remarks)
             if said is not None:
                 setattr(response, FIELD, said)
         return response
 
     return answer
+
+
+def _counting(response: Any) -> Any:
+    """A response, or a stream, that says what it has cost."""
+    if isinstance(response, AsyncGenerator):
+        return accounted(response)
+    if hasattr(response, "choices"):
+        account(response)
+    return response
 
 
 def _mend_reasons(response: Any) -> None:

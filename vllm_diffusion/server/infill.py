@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from vllm_diffusion.server.account import FIELD as ACCOUNT
 from vllm_diffusion.server.refusal import refuse, refused
 from vllm_diffusion.server.sse import DONE, event_of
 
@@ -153,7 +154,7 @@ async def fill_in(
     for choice in getattr(response, "choices", ()):
         choice.text = without_overlap(choice.text, suffix)
     if hasattr(response, "choices"):
-        response.diffusion = {"infill": "prompted"}
+        response.diffusion = {**(getattr(response, ACCOUNT, None) or {}), "infill": "prompted"}
     return response
 
 
@@ -172,7 +173,8 @@ async def as_stream(response: Any, request: Any) -> AsyncGenerator[str, None]:
         reasons = {key: choice.get(key) for key in ("finish_reason", "stop_reason")}
         yield event_of({**head, "choices": [{**told, "text": "", **reasons}], **rest})
     if with_usage:
-        yield event_of({**head, "choices": [], "usage": whole["usage"]})
+        numbers = {key: whole[key] for key in ("usage", ACCOUNT) if whole.get(key)}
+        yield event_of({**head, "choices": [], **numbers})
     yield f"{DONE}\n\n"
 
 

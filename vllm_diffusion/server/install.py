@@ -14,6 +14,7 @@ from vllm.exceptions import VLLMClientError
 
 from vllm_diffusion.patching import take
 from vllm_diffusion.request.plan import DecodePlan
+from vllm_diffusion.server import dialect, prediction
 from vllm_diffusion.server.acceptance import raising
 from vllm_diffusion.server.admission import Served, admit, admit_response, check_records
 from vllm_diffusion.server.errors import openai_error
@@ -21,6 +22,7 @@ from vllm_diffusion.server.handlers import Handler, limit_output, wrap
 from vllm_diffusion.server.infill import Form, filling, form_of
 from vllm_diffusion.server.likelihood import estimating
 from vllm_diffusion.server.likelihood_fields import Asked
+from vllm_diffusion.server.refusal import refuse
 from vllm_diffusion.server.request_models import BatchRequest, ChatRequest
 from vllm_diffusion.server.token_feed import STREAMERS, feed_by_token
 from vllm_diffusion.server.tool_grammar import hold_calls
@@ -67,9 +69,16 @@ def install(state: Any, plan: DecodePlan, served: Served, likelihood: Asked | No
             partial(check, served=served, handler=handler),
             failed_response if is_response else None,
             _tokenizer_of(handler) if name in FRAMED else None,
+            counts=name in FRAMED,
+            has_reasoning_parser=served.has_reasoning_parser,
+            remarked=partial(dialect.remarks, answer=served.foreign, longest=served.longest)
+            if name in FRAMED
+            else None,
         )
         if name == "anthropic_serving_messages":
             wrapped = _raising(wrapped)
+        if name == "openai_serving_chat":
+            wrapped = prediction.predicting(wrapped, handler)
         if name == "openai_serving_completion":
             wrapped = estimating(wrapped, handler, plan, likelihood)
         if is_response:
@@ -90,6 +99,9 @@ def install(state: Any, plan: DecodePlan, served: Served, likelihood: Asked | No
 
 def admit_batch(request: BatchRequest, served: Served, handler: Any = None) -> None:
     """Refuse what ``admit`` does of each chat, and what a batch has no place for."""
+    expected = (request.model_extra or {}).get(prediction.FIELD)
+    if expected is not None:
+        raise refuse(prediction.FIELD, expected, "several chats have none; send one chat")
     for chat in request.messages[:1]:
         admit(request.to_chat_completion_request(chat), served, handler)
 

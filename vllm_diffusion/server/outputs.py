@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 from vllm.exceptions import GenerationError, VLLMValidationError
 from vllm.logger import init_logger
 
-from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, Failure
+from vllm_diffusion.isolation.failures import MESSAGES, PREFIX, SHUTTING_DOWN, Failure
+from vllm_diffusion.server.ending import shutting_down
+from vllm_diffusion.server.request_log import log_end
+from vllm_diffusion.server.spans import ENDING
 from vllm_diffusion.server.watching import is_frame
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ def error_of(output: EngineCoreOutput) -> Exception | None:
     if not isinstance(reason, str) or not reason.startswith(PREFIX):
         return None
     message = reason[len(PREFIX) :]
+    if message == SHUTTING_DOWN:
+        return shutting_down()
     if message == MESSAGES[Failure.DEAD_END]:
         return VLLMValidationError(message, parameter="structured_outputs")
     return GenerationError(message)
@@ -48,7 +53,9 @@ def process_isolated(
         told = error_of(output)
         if told is not None and state is not None and state.queue is not None:
             state.queue.put(told)
+        token = ENDING.set(output)
         try:
+            log_end(processor, output, state)
             one = original(processor, [output], *args, **kwargs)
         except Exception as error:
             logger.exception("The output of request %s cannot be made.", output.request_id)
@@ -59,6 +66,8 @@ def process_isolated(
                 if state.queue is None:
                     raise
                 state.queue.put(GenerationError(f"its output cannot be made: {error!s:.200}"))
+        finally:
+            ENDING.reset(token)
         if result is None:
             result = one
         else:

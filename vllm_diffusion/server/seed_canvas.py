@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vllm_diffusion.request.conflicts import NOT_HONOURED, NOT_VALID
 from vllm_diffusion.request.field_errors import PREFIX
-from vllm_diffusion.request.seed_canvas import PINNED, SEED
+from vllm_diffusion.request.seed_canvas import DRAFT, PINNED, SEED
 from vllm_diffusion.server.refusal import refuse
 
 if TYPE_CHECKING:
@@ -39,8 +39,12 @@ def check_seed(params: SamplingParams, parsed: ParsedRequest, model_config: Mode
     if not seed.tokens:
         return
     size = model_config.get_vocab_size()
+    name = DRAFT if seed.follows else SEED
     if max(seed.tokens) >= size:
-        raise refuse(SEED, list(seed.tokens), f"token ids are from 0 to {size - 1}", NOT_VALID)
+        raise refuse(name, list(seed.tokens), f"token ids are from 0 to {size - 1}", NOT_VALID)
+    if seed.follows and len(seed.tokens) > model_config.max_model_len:
+        remedy = f"it has {len(seed.tokens)} tokens and the context {model_config.max_model_len}"
+        raise refuse(name, list(seed.tokens), f"{remedy}; shorten it", NOT_HONOURED)
     _check_length(params, parsed, model_config.max_model_len)
 
 
@@ -48,6 +52,8 @@ def _check_length(params: SamplingParams, parsed: ParsedRequest, num_free: int) 
     seed = parsed.seed
     assert seed is not None
     length, most = len(seed.tokens), params.max_tokens
+    if seed.follows:
+        return  # What the text does not get to is not laid.
     if most is not None and length > most:
         remedy = f"it has {length} tokens and max_tokens is {most}; raise max_tokens"
         raise refuse(SEED, list(seed.tokens), remedy, NOT_HONOURED)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from vllm_diffusion.request.parsed import ParsedRequest
 
-LAID = ("seed canvas", "drafted canvas", "read-only canvas", "constrained canvas")
+LAID = ("seed canvas", "draft", "drafted canvas", "read-only canvas", "constrained canvas")
 UNSUPPORTED: dict[str, str] = {
     "trace_decode_token_ids": "a canvas cannot replay a trace; leave it out",
 }

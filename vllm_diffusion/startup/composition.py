@@ -108,6 +108,13 @@ EVERYWHERE = (
         reason="a trace says one token a step, and a step accepts several",
     ),
     Option(
+        flag="--enable-sleep-mode",
+        asked=lambda c: c.model_config.enable_sleep_mode,
+        reason="at its second level the canvases and tables that a worker holds beside the weights "
+        "would come back as garbage",
+        remedy="leave it out; POST /sleep?level=0 still pauses a server",
+    ),
+    Option(
         flag="--enable-prompt-embeds",
         asked=lambda c: c.model_config.enable_prompt_embeds,
         reason="a canvas is made of tokens, and the prompt beside it must be, too",

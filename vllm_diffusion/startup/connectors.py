@@ -77,8 +77,13 @@ def check_connector(vllm_config: VllmConfig, plan: DecodePlan) -> None:
         )
 
 
+def has_one_block_length(vllm_config: VllmConfig, plan: DecodePlan) -> bool:
+    """Whether K and V are shared by tokens alone, while they depend on the block length."""
+    return _flag(vllm_config) is not None and plan.record.mask_group.is_aligned
+
+
 def with_one_block_length(vllm_config: VllmConfig, plan: DecodePlan) -> DecodePlan:
     """The plan for engines that share K and V by tokens: all blocks are of the served length."""
-    if _flag(vllm_config) is None or not plan.record.mask_group.is_aligned:
+    if not has_one_block_length(vllm_config, plan):
         return plan
     return replace(plan, record=replace(plan.record, block_length_is_free=False))

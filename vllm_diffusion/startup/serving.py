@@ -20,8 +20,9 @@ from vllm_diffusion.decisions.calibration import temperatures_of
 from vllm_diffusion.family.rows import FAMILIES
 from vllm_diffusion.request.params import DecodeParams, InvalidFieldError
 from vllm_diffusion.request.plan import DecodePlan, make_plan
+from vllm_diffusion.startup import notices
 from vllm_diffusion.startup.composition import check_composition
-from vllm_diffusion.startup.connectors import with_one_block_length
+from vllm_diffusion.startup.connectors import has_one_block_length, with_one_block_length
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig, ParallelConfig, VllmConfig
@@ -80,11 +81,7 @@ def _align_kv_pages(vllm_config: VllmConfig, block_length: int) -> None:
         )
     cache.block_size = math.lcm(page, block_length)
     cache.user_specified_block_size = True
-    logger.info(
-        "KV pages hold %d tokens, so that each holds whole diffusion blocks of %d.",
-        cache.block_size,
-        block_length,
-    )
+    notices.say(notices.PAGES, cache.block_size, block_length)
 
 
 def _align_context(model_config: ModelConfig, block_length: int) -> None:
@@ -96,12 +93,7 @@ def _align_context(model_config: ModelConfig, block_length: int) -> None:
             f"block of {block_length}"
         )
     if whole != model_config.max_model_len:
-        logger.warning(
-            "max_model_len is %d instead of %d: the last diffusion block (of %d) has to fit.",
-            whole,
-            model_config.max_model_len,
-            block_length,
-        )
+        notices.say(notices.CONTEXT, whole, model_config.max_model_len, block_length)
         model_config.max_model_len = whole
 
 
@@ -122,12 +114,7 @@ def _grow_budget(vllm_config: VllmConfig, needed: int, why: str) -> None:
     """Give a step room for ``needed`` tokens."""
     scheduler = vllm_config.scheduler_config
     if scheduler.max_num_batched_tokens < needed:
-        logger.info(
-            "max_num_batched_tokens is %d instead of %d: %s in every step.",
-            needed,
-            scheduler.max_num_batched_tokens,
-            why,
-        )
+        notices.say(notices.BUDGET, needed, scheduler.max_num_batched_tokens, why)
         scheduler.max_num_batched_tokens = needed
         if scheduler.max_num_scheduled_tokens is not None:
             scheduler.max_num_scheduled_tokens = needed
@@ -143,7 +130,7 @@ def _fit(vllm_config: VllmConfig, plan: DecodePlan) -> None:
         _grow_budget(vllm_config, limits.step_tokens, limits.why)
     _check_budget(vllm_config, limits.step_tokens, limits.why)
     if vllm_config.cache_config.enable_prefix_caching and not limits.shares_pages:
-        logger.info("Prefix caching is off: here the K and V of a prompt depend on what follows.")
+        notices.say(notices.PREFIX_CACHING)
         vllm_config.cache_config.enable_prefix_caching = False
 
 
@@ -193,6 +180,15 @@ def _fit_ray(parallel: ParallelConfig) -> None:
     from vllm_diffusion.executor.ray_cpu import CpuRayExecutor
 
     parallel.distributed_executor_backend = CpuRayExecutor
+    notices.say(notices.RAY)
+
+
+def _say_what_is_read_otherwise(vllm_config: VllmConfig, plan: DecodePlan) -> None:
+    backend = vllm_config.structured_outputs_config.backend
+    if backend != "auto":
+        notices.say(notices.BACKEND, backend)
+    if has_one_block_length(vllm_config, plan):
+        notices.say(notices.BLOCK_LENGTH, plan.canvas_length)
 
 
 def _summary(defaults: DecodeParams) -> str:
@@ -219,6 +215,8 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
 
     @staticmethod
     def verify_and_update_config(vllm_config: VllmConfig) -> None:
+        # vLLM asks again about a config that it has copied.
+        is_first = not hasattr(vllm_config.model_config, "diffusion_plan")
         plan = with_one_block_length(vllm_config, _resolve_plan(vllm_config))
         vllm_config.model_config.diffusion_plan = plan  # type: ignore[attr-defined]
         _refuse_unsupported(vllm_config)
@@ -234,9 +232,8 @@ class BlockDiffusionServing(VerifyAndUpdateConfig):
         # A fused query is one block or two, which depends on whether the step
         # in flight converges: the next step can only be planned after it.
         if scheduler.async_scheduling:
-            logger.warning(
-                "--async-scheduling is off: what a diffusion model computes next depends on "
-                "whether the step in flight finishes a block."
-            )
+            notices.say(notices.ASYNC_SCHEDULING)
         scheduler.async_scheduling = False
+        if is_first:
+            _say_what_is_read_otherwise(vllm_config, plan)
         logger.info("%s: %s.", plan.record.title, _summary(plan.defaults))

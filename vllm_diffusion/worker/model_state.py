@@ -166,12 +166,19 @@ class BlockDiffusionState(ModelState):
 
     def _lay(self, slot: int, request: NewRequestData) -> None:
         """Lay the first canvas; a request that lost its K and V has emitted some already."""
-        known = len(request.prefill_token_ids or request.prompt_token_ids or ())
-        block = int(self.params.block_length.np[slot])
+        if not self.params.laid.is_laid_S[slot]:
+            return
+        tokens = request.prefill_token_ids or request.prompt_token_ids or ()
+        known, block = len(tokens), int(self.params.block_length.np[slot])
+        at, blocks = int(self.params.prompt_len[slot]), []
+        while at < known:
+            width = self.mask_group.canvas_width(at, block)
+            blocks.append(tokens[at : min(at + width, known)])
+            at += width
         self.params.laid.start(
             slot,
             self.canvas,
-            known - int(self.params.prompt_len[slot]),
+            blocks,
             self.mask_group.canvas_width(known, block),
             has_seed=self.record.has_seed and bool(self.mask_group.starts_block(known, block)),
         )

@@ -41,6 +41,7 @@ from vllm_diffusion.worker.grammars import Grammars
 from vllm_diffusion.worker.guidance import guide
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from vllm.v1.outputs import LogprobsTensors
 
     from vllm_diffusion.denoise.sample import Candidates, Draws
@@ -212,7 +213,8 @@ class DiffusionSampler:
         answer = candidates(logits_NV, row_BL, self.plan.mask_id, draws)
         laid = None
         if self.params.laid.are_asked(batch.host.slot_B):
-            laid = self._laid(batch, own_prob(logits_NV, row_BL, tokens_BL, answer), step_B)
+            prob_BL = own_prob(logits_NV, row_BL, tokens_BL, answer)
+            laid = self._laid(batch, prob_BL, step_B)
         if texts is not None:
             answer = texts.over(answer)
             tokens_BL, masked_BL = texts.fill(tokens_BL, masked_BL)
@@ -237,7 +239,8 @@ class DiffusionSampler:
         if constrained is not None:
             next_BL, masked_BL = constrained.start_next(num_emitted_B, next_BL, masked_BL)
         if laid is not None:
-            next_BL, masked_BL = self._lay_next(laid, batch, num_emitted_B, next_BL, masked_BL)
+            emitted = (new_BL, num_emitted_B)
+            next_BL, masked_BL = self._lay_next(laid, batch, emitted, next_BL, masked_BL)
         canvas.tokens_SL[slot_B] = next_BL
         canvas.masked_SL[slot_B] = masked_BL
         canvas.step_S[slot_B] = torch.where(is_done_B1[:, 0], 0, next_step_B)
@@ -247,15 +250,26 @@ class DiffusionSampler:
 
     def _laid(self, batch: CanvasTensors, prob_BL: Tensor, step_B: Tensor) -> Laid:
         """What the step has to heed of what requests have laid into their canvases."""
-        is_laid = self.params.laid.is_laid_S[batch.host.slot_B]
-        is_laid_B = to_device(is_laid.astype(np.int64), self.device).bool()
-        return self.params.laid.rule(batch.slot_B, is_laid_B, prob_BL, batch.num_rows_B, step_B)
+        laid, slot_B = self.params.laid, batch.host.slot_B
+
+        def of_slots(chosen_S: NDArray[np.bool_]) -> Tensor:
+            return to_device(chosen_S[slot_B].astype(np.int64), self.device).bool()
+
+        follows_S = laid.places.follows_S
+        return laid.rule(
+            batch.slot_B,
+            of_slots(laid.is_laid_S),
+            prob_BL,
+            batch.num_rows_B,
+            step_B,
+            of_slots(follows_S) if follows_S[slot_B].any() else None,
+        )
 
     def _lay_next(
         self,
         laid: Laid,
         batch: CanvasTensors,
-        num_emitted_B: Tensor,
+        emitted: tuple[Tensor, Tensor],
         next_BL: Tensor,
         masked_BL: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -265,8 +279,8 @@ class DiffusionSampler:
             laid,
             batch.slot_B,
             (next_BL, masked_BL),
-            num_emitted_B > 0,
-            batch.total_len_B + num_emitted_B - to_device(prompt_len, self.device),
+            emitted,
+            batch.total_len_B + emitted[1] - to_device(prompt_len, self.device),
             batch.block_length_B,
             has_seed=self.plan.record.has_seed,
         )

@@ -3,8 +3,11 @@
 from ..sample import Task
 from .calls import call, extract
 from .code import code
+from .decide import decide
+from .edits import edit
 from .fim import fim
 from .letters import letter
+from .needles import needle, rag
 from .records import csv, html, json
 from .sql import sql
 from .tools import tool
@@ -37,3 +40,14 @@ WEIGHTS = dict.fromkeys(TASKS, 1.0) | {
 # Names of any kind; the bundled pair learned them last (``train --open``).
 OPEN_TASKS: dict[str, Task] = {"extract": extract, "call": call}
 OPEN_WEIGHTS = WEIGHTS | {"extract": 10.0, "call": 12.0}
+
+# What the bundled pair learned after that (``train --mixture late``): edits of a draft, facts in a
+# long text, closed questions.
+LATE_TASKS: dict[str, Task] = {"edit": edit, "needle": needle, "rag": rag, "decide": decide}
+LATE_WEIGHTS = OPEN_WEIGHTS | {"extract": 6.0, "call": 8.0, "edit": 40.0, "needle": 6.0}
+
+GROUPS = {"eleven": TASKS, "open": OPEN_TASKS, "late": LATE_TASKS}
+"""Tasks that are asked for and reported together."""
+EVERY_TASK = TASKS | OPEN_TASKS | LATE_TASKS
+MIXTURES = {"eleven": WEIGHTS, "open": OPEN_WEIGHTS, "late": LATE_WEIGHTS}
+"""How often a stage of training draws each task."""

@@ -6,6 +6,7 @@ tokens; ``tests/unit/test_reference_long.py`` compares both ways on short prompt
 """
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention as attend
 
 from tests.parity.references import network_rope as rope
 from tests.parity.references.choose import Answer, Rule, choose, filled, lead, settled, without
@@ -45,12 +46,10 @@ class KeptNetwork(Network):
         if self.num_kept:
             k, v = (torch.cat(pair) for pair in zip(self.kept[p], (k, v), strict=True))
         self.seen[p] = k, v
-        k, v = (y.repeat_interleave(q.shape[1] // k.shape[1], 1) for y in (k, v))
-        scores = torch.einsum("ihd,jhd->hij", q, k) / self.head**0.5
-        scores[..., self.num_kept :].masked_fill_(~mask, -torch.inf)
-        return self.linear(
-            torch.einsum("hij,jhd->ihd", scores.softmax(-1), v).flatten(1), p + "o_proj"
-        )
+        seen = torch.cat((mask.new_ones(len(x), self.num_kept), mask), 1)
+        q, k, v = (y.transpose(0, 1)[None] for y in (q, k, v))
+        (out,) = attend(q, k, v, attn_mask=seen, enable_gqa=q.shape[1] > k.shape[1])
+        return self.linear(out.transpose(0, 1).flatten(1), p + "o_proj")
 
 
 def all_of(length):

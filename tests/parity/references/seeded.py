@@ -18,6 +18,7 @@ from tests.parity.references.dream import POLICIES, Schedule
 from tests.parity.references.stale import stale_logits
 
 Look = Callable[[list[int], int, int], Tensor]
+CONTEXT, REACH = 8, 128
 
 
 @dataclass
@@ -40,7 +41,8 @@ def generate(
     group: str,
     mask_id: int,
     block: int,
-    seed_canvas: Sequence[int],
+    seed_canvas: Sequence[int] = (),
+    draft: Sequence[int] = (),
     pinned: Collection[int] = (),
     policy: str = "confidence",
     threshold: float = 0.9,
@@ -60,17 +62,19 @@ def generate(
     Args:
         group: "full", "block_causal" or "causal_context".
         seed_canvas: the output's first tokens.
+        draft: in its place a text that follows what is decoded.
         pinned: positions of it that are held.
     """
     last = min(len(prompt) + max_tokens, max_len)
     last_pin = max(pinned, default=-1)
     keep = threshold if policy == "confidence" else 0.9
     known, count, slack = list(prompt), 0, float("inf")
+    laid, moved = draft or seed_canvas, 0  # how far the draft has moved against the text
 
     def cell(at: int) -> Cell:
         """The position ``at`` of the sequence, before it is decoded."""
-        place = at - len(prompt)
-        token = seed_canvas[place] if place < len(seed_canvas) else mask_id
+        place = at - len(prompt) + moved
+        token = laid[place] if place < len(laid) else mask_id
         if place in pinned:
             return Cell(token=token, is_pinned=True)
         is_hole = token == mask_id or (token in stop_ids and place < last_pin)
@@ -175,6 +179,22 @@ def generate(
         known += [first(one.token) for one in cells[:done]]
         if known[-1] in stop_ids or len(known) >= last:
             return Answer(known[len(prompt) :], count, slack)
+        if draft:
+            text = known[len(prompt) :]
+            expected = len(text) + moved
+            moved = goes_on(text, draft, expected) - len(text)
+
+
+def goes_on(text: Sequence[int], draft: Sequence[int], expected: int) -> int:
+    """Where in the draft the text goes on: where most of its last tokens stand in front of it."""
+    best, best_key = expected, (-1, -REACH, False)
+    for place in range(max(0, expected - REACH), min(len(draft), expected + REACH) + 1):
+        pairs = zip(reversed(text[-CONTEXT:]), reversed(draft[:place]), strict=False)
+        score = sum(CONTEXT - back for back, (one, other) in enumerate(pairs) if one == other)
+        key = (score, -abs(place - expected), place < expected)
+        if key > best_key:
+            best, best_key = place, key
+    return best
 
 
 def first(*values: int | None) -> int:

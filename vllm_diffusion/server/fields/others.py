@@ -22,7 +22,10 @@ OTHERS: dict[str, Field] = {
     "verbosity": refused("say in the prompt how long the answer should be", "medium"),
     "modalities": refused("answers are text; leave it out", ["text"]),
     "audio": refused("answers are text; leave it out"),
-    "prediction": refused("a canvas starts from masks alone; leave it out"),
+    "prediction": depends(
+        "of chats, as the draft of the answer; `usage` counts how many of its tokens stand there "
+        "(`edit.md`)"
+    ),
     "moderation": refused("nothing is moderated here; leave it out"),
     "web_search_options": refused("nothing is searched here; leave it out"),
     "functions": refused("use tools"),
@@ -35,7 +38,11 @@ OTHERS: dict[str, Field] = {
         "streams of chats, without tools, log-probabilities and a reasoning parser: each chunk has "
         "the whole text so far, of every denoising step (`frames.md`)"
     ),
-    "realtime": refused("there is one service level; leave it out", False),
+    "realtime": depends(
+        "streams of chats: text goes out before its block is finished, as far as it is settled; it "
+        "waits for its block where it may still be cut or changed (`stop`, tools, "
+        "log-probabilities, a reasoning parser, `n`, edits, self-speculation)"
+    ),
     "reasoning_summary": refused(_SUMMARY, False, "none"),
     "reasoning_summary_wait": refused(_SUMMARY, False),
     # What vLLM once had, and what belongs elsewhere.
@@ -51,5 +58,9 @@ OTHERS: dict[str, Field] = {
         "refused"
     ),
 }
-NO_DRAFTS: dict[str, Field] = {"diffusing": refused(_DRAFTS, False)}
+NO_DRAFTS: dict[str, Field] = {
+    "diffusing": refused(_DRAFTS, False),
+    "realtime": refused("it is of a chat's stream; leave it out", False),
+    "prediction": refused("chats alone have it; say diffusion_draft in vllm_xargs"),
+}
 """Of routes whose chunks have no place for them."""
